@@ -1,0 +1,46 @@
+"""
+An event-driven DICOM Storage SCP and network listener for Twisted.
+
+``DCXACC`` listens and stores; an ``IDCXACCEvents`` provider, usually a subclass of ``DCXACCEvents``, decides. The rest
+of the package, from the bottom up:
+
+- ``errors``, ``statuses``, ``uids``: exceptions, DIMSE statuses, tables of SOP classes and transfer syntaxes
+- ``part10``, ``dataset``: file meta information, and the scanner that reads a data set as it passes
+- ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
+- ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
+- ``association``, ``dimse``: an association on a Twisted transport, and the messages on it
+- ``services``, ``stores``: what is done with messages, and where objects go
+- ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
+- ``testing``: acceptor and peer joined in memory, for tests of applications
+"""
+
+from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.configuration import Configuration
+from dcxtwisted.errors import AssociationRejected, DICOMError, StoreRefused
+from dcxtwisted.events import DCXACCEvents, asyncioEvents
+from dcxtwisted.interfaces import (
+    IN_MEMORY,
+    IAssociation,
+    IDCXACCEvents,
+    IStore,
+    IStoreRequest,
+    IStoreSink,
+    StoredObject,
+)
+
+__all__ = [
+    "DCXACC",
+    "IN_MEMORY",
+    "AssociationRejected",
+    "Configuration",
+    "DCXACCEvents",
+    "DICOMError",
+    "IAssociation",
+    "IDCXACCEvents",
+    "IStore",
+    "IStoreRequest",
+    "IStoreSink",
+    "StoreRefused",
+    "StoredObject",
+    "asyncioEvents",
+]

@@ -1,0 +1,586 @@
+"""
+One association on a Twisted transport: its timers, its drain loop, and the one writer.
+
+The loop takes one event after the other from the core; a PDV that must wait is kept in hand and nothing more is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+from typing import Protocol as TypingProtocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcxtwisted.configuration import Configuration
+from dcxtwisted.deadlines import Countdown, Watch
+from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
+from dcxtwisted.events import ask
+from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
+from dcxtwisted.wire.assembly import fragment
+from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
+from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.messages import Response
+from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, Supported, negotiate
+from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ, UserIdentityRequest
+from dcxtwisted.wire.statemachine import State
+
+_log = Logger()
+
+#: OnConnection failed or was late: rejected transiently by the service provider's user side, no reason.
+_EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
+
+# What one peer may take of a reactor turn. 256 KiB halve the CPU of the default 64 KiB; with 1,000 peers sending at
+# once an A-ASSOCIATE-AC then takes 1.6 s (64 KiB: 0.67 s, 16 KiB: 0.09 s).
+_LARGEST_SHARE: Final = 256 * 1024
+_SMALLEST_SHARE: Final = 8 * 1024
+_ALL_SHARES: Final = 8 * 1024 * 1024
+
+_IPV4_MAPPED: Final = "::ffff:"
+
+
+_NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
+
+
+def escaped(text: str) -> str:
+    """Return what a peer sent as it may stand in a log line: quoted, printable ASCII, on one line."""
+    return ascii(text)
+
+
+@implementer(IAssociation)
+class Association:
+    """One association as an application sees it; the attributes are those of ``IAssociation``."""
+
+    objectsStored = 0
+    objectsRefused = 0
+    bytesReceived = 0
+    ended = ""
+
+    def __init__(self, protocol: AssociationProtocol, request: AssociateRQ, startedAt: float) -> None:
+        information = request.userInformation
+        transport = protocol.transport
+        assert transport is not None
+        self._protocol = protocol
+        self.callingAETitle = request.callingAETitle
+        self.calledAETitle = request.calledAETitle
+        self.peerAddress: IAddress = transport.getPeer()
+        self.localAddress: IAddress = transport.getHost()
+        self.callingHost = hostOf(self.peerAddress)
+        self.implementationClassUID = information.implementationClassUID
+        self.implementationVersionName = information.implementationVersionName
+        self.userIdentity: UserIdentityRequest | None = information.userIdentity
+        self.acceptedContexts: Mapping[int, AcceptedContext] = {}
+        self.maximumLengthToSend = 0
+        self.startedAt = startedAt
+        self.quirks = protocol.quirks
+
+    def abort(self) -> None:
+        """Send A-ABORT and close."""
+        self._protocol.abort()
+
+    def __repr__(self) -> str:
+        return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"
+
+
+def hostOf(address: IAddress) -> str:
+    """Return the host of an address as text; 'local' where it has none."""
+    if isinstance(address, IPv4Address | IPv6Address):
+        host: str = address.host
+        # A listener on both protocols sees IPv4 peers in mapped form.
+        return host.removeprefix(_IPV4_MAPPED) if "." in host else host
+    return "local"
+
+
+class _Transport(TypingProtocol):
+    """What is asked of a transport; Twisted's interfaces name it in several places."""
+
+    def write(self, data: bytes, /) -> object: ...
+    def loseConnection(self) -> object: ...
+    def abortConnection(self) -> object: ...
+    def pauseProducing(self) -> object: ...
+    def resumeProducing(self) -> object: ...
+    def getPeer(self) -> IAddress: ...
+    def getHost(self) -> IAddress: ...
+
+
+class AssociationProtocol(Protocol):
+    """One association, as acceptor."""
+
+    factory: AssociationFactory
+
+    def __init__(self, factory: AssociationFactory) -> None:
+        self.factory = factory
+        self.association: Association | None = None
+        self._core = AssociationCore(factory.configuration.maximumLength)
+        self.quirks = self._core.quirks
+        self._negotiated: Negotiated | None = None
+        self._provider: IDIMSEProvider | None = None
+        self._inHand: PDVReceived | None = None
+        self._draining = False
+        self._paused = False
+        self._asking: Deferred[Any] | None = None  # OnConnection, while it decides
+        self._answer: Negotiated | AssociateRJ | None = None  # decided, but not yet applied
+        self._releaseRequested = False
+        self._stopping = False
+        self._closing = False
+        configuration = factory.configuration
+        self._ARTIM = Countdown(factory.clock, configuration.ARTIM, self._ARTIMExpired)
+        self._watch = Watch(
+            factory.clock, configuration.progressDeadline, self._patience, self._holdsUp, self._silentTooLong
+        )
+        self._receiving = False
+        self._share = 0
+        self._endReported = False
+
+    # The transport
+
+    def connectionMade(self) -> None:
+        """Twisted calls this when the connection is up."""
+        transport = self._connection = cast(_Transport, self.transport)
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        self._lowest = _lowestTransport(transport)
+        self.factory.protocols.add(self)
+        self._core.connectionMade()
+        self._drain()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted calls this with each chunk."""
+        share = self.factory.share
+        if share != self._share:
+            self._share = share
+            # On the TCP transport, beneath TLS: set on a wrapper it does nothing.
+            self._lowest.bufferSize = share
+        self._watch.heard = self.factory.clock.seconds()
+        self._core.feed(data)
+        self._drain()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted calls this once, when the connection is gone."""
+        self.factory.protocols.discard(self)
+        self._inHand = None
+        self._core.connectionLost()
+        self._drain()
+        self._ARTIM.stop()
+        self._watch.stop()
+        self._setReceiving(False)
+        self.factory.connectionGone()
+
+    # Asked by the application and the factory
+
+    def abort(self) -> None:
+        """Send A-ABORT (source 0) and close; nothing happens where the association is over."""
+        if self._core.state not in _NOTHING_TO_ABORT:
+            self._abort("aborted", "aborted here")
+            self._drain()
+
+    def stop(self) -> None:
+        """Abort the association, and close, as soon as no request is half received or unanswered."""
+        self._stopping = True
+        self._drain()
+
+    def _abort(self, reason: str, how: str) -> None:
+        self._core.send(Abort(0, 0))
+        self._end(reason, how)
+
+    def abortConnection(self) -> None:
+        """Close hard, without a word to the peer."""
+        self._connection.abortConnection()
+
+    # The loop
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while (event := self._nextEvent()) is not None:
+                if type(event) is PDVReceived:
+                    self._pdvReceived(event)
+                else:
+                    _HAPPENED[type(event)](self, event)
+        except Exception:
+            _log.failure("an association failed")
+            self._draining = False
+            self.abort()
+        finally:
+            self._draining = False
+        self._adjustReading()
+        if self._closing:
+            self._closing = False
+            self._close()
+        if self.association is not None and self.association.ended and not self._endReported:
+            self._reportEnd()
+
+    def _nextEvent(self) -> object:
+        """Return what is to be dealt with next, None where everything has to wait for something."""
+        while True:
+            provider = self._provider
+            event: object = self._inHand
+            if event is not None:
+                if provider is not None and provider.holding:
+                    return None
+                self._inHand = None
+                return event
+            event = self._core.nextEvent()
+            if event is not None:
+                return event
+            # All that had arrived has been judged: only now an answer is applied.
+            if self._answer is not None:
+                self._applyAnswer()
+            elif self._releaseRequested and (provider is None or not provider.answering):
+                self._releaseRequested = False
+                self._core.send(ReleaseRP())
+                self._end("released", "released")
+            elif self._stopping and not self._busy:
+                self._stopping = False
+                if self._core.state not in _NOTHING_TO_ABORT:
+                    self._abort("aborted", "aborted here, stopping")
+                self._closing = True
+            else:
+                return None
+
+    @property
+    def _busy(self) -> bool:
+        return self._provider is not None and self._provider.busy
+
+    def _pdvReceived(self, pdv: PDVReceived) -> None:
+        provider = self._provider
+        assert provider is not None
+        if provider.holding:
+            self._inHand = pdv
+            return
+        receiving = not (pdv.isCommand or pdv.isLast)
+        if receiving is not self._receiving:
+            self._setReceiving(receiving)
+        try:
+            provider.pdvReceived(pdv)
+        except RemoteProtocolError as error:
+            self._core.invalid(error)
+
+    def _adjustReading(self) -> None:
+        """Pause while something that arrived cannot be used; resume when it is used up."""
+        # Waiting alone does not pause: a paused transport tells of no FIN and no RST.
+        waiting = self._inHand is not None
+        if waiting is not self._paused and self._core.state is not State.IDLE:
+            self._paused = waiting
+            if waiting:
+                self._connection.pauseProducing()
+            else:
+                self._connection.resumeProducing()
+
+    def _setReceiving(self, receiving: bool) -> None:
+        if receiving is not self._receiving:
+            self._receiving = receiving
+            self.factory.receivingChanged(1 if receiving else -1)
+
+    # Events of the core
+
+    def _transmit(self, event: Transmit) -> None:
+        self._write(event.data)
+
+    def _directed(self, directive: Directive) -> None:
+        if directive is Directive.START_ARTIM:
+            self._ARTIM.start()
+        elif directive is Directive.STOP_ARTIM:
+            self._ARTIM.stop()
+        elif directive is Directive.CLOSE_TRANSPORT:
+            self._close()
+
+    def _associateRequested(self, request: AssociateRQ) -> None:
+        factory = self.factory
+        association = Association(self, request, factory.clock.seconds())
+        association.quirks.update(request.quirks)
+        outcome = negotiate(request, factory.supported)
+        if isinstance(outcome, AssociateRJ):
+            self._refuse(association, outcome, "by negotiation")
+            return
+        self._negotiated = outcome
+        association.acceptedContexts = outcome.contexts
+        association.maximumLengthToSend = outcome.maximumLengthToSend
+        try:
+            answer = ask(
+                factory.events.OnConnection,
+                association.callingAETitle,
+                association.calledAETitle,
+                association.callingHost,
+                association,
+            )
+        except Exception:
+            self._decided(Failure(), association)
+            return
+        if isinstance(answer, Deferred):
+            self._asking = answer
+            answer.addBoth(self._decided, association)
+        else:
+            self._decided(answer, association)
+
+    def _decided(self, answer: object, association: Association) -> None:
+        self._asking = None
+        if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
+            return  # the peer is gone, nobody is there to be told
+        if answer is True:
+            assert self._negotiated is not None
+            self.association = association
+            self._answer = self._negotiated
+        else:
+            self._refuse(association, *_rejection(answer, association))
+        self._drain()
+
+    def _refuse(self, association: Association, rejection: AssociateRJ, why: str) -> None:
+        self._answer = rejection
+        _log.info(
+            "association refused {why}: from {calling} ({host}) to {called}, {result}/{source}/{reason}",
+            why=why,
+            calling=escaped(association.callingAETitle),
+            called=escaped(association.calledAETitle),
+            host=association.callingHost,
+            result=rejection.result,
+            source=rejection.source,
+            reason=rejection.reason,
+        )
+
+    def _applyAnswer(self) -> None:
+        answer, self._answer = self._answer, None
+        if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
+            # What had arrived already, behind the request, ended it.
+            self.association = None
+        elif isinstance(answer, Negotiated):
+            assert self.association is not None
+            self._provider = self.factory.makeProvider(answer, self.association, self._sendResponse, self._drain)
+            self.factory.associations.add(self.association)
+            self._core.send(answer.accept)
+            self._watch.start()
+        elif answer is not None:
+            self._core.send(answer)
+
+    def _releaseReceived(self, event: ReleaseRQ) -> None:
+        self._releaseRequested = True
+
+    def _releaseConfirmed(self, event: ReleaseRP) -> None:
+        self._end("released", "released")
+
+    def _abortReceived(self, event: Abort) -> None:
+        self._end("aborted", f"aborted by the peer ({event.source}/{event.reason})")
+
+    def _providerAborted(self, event: ProviderAborted) -> None:
+        if event.lost:
+            self._end("lost", "lost")
+        else:
+            self._end("aborted", f"aborted here: {event.reason}")
+
+    # The end
+
+    def _end(self, reason: str, how: str) -> None:
+        self._inHand = None
+        self._releaseRequested = False
+        association = self.association
+        if association is None or self._provider is None:
+            self.association = None
+            if self._asking is not None:
+                asking, self._asking = self._asking, None
+                asking.cancel()
+            _log.info("no association with {host}: {how}", host=hostOf(self._connection.getPeer()), how=how)
+        elif not association.ended:
+            association.ended = reason
+            self._how = how
+            self._provider.ended()
+
+    def _reportEnd(self) -> None:
+        association = self.association
+        assert association is not None
+        if self._busy:
+            return
+        self._endReported = True
+        self.factory.associations.discard(association)
+        _log.info(
+            "association from {calling} ({host}) to {called} {how} after {seconds:.3f} s: "
+            "{stored} stored, {refused} refused, {received} bytes{quirks}",
+            calling=escaped(association.callingAETitle),
+            host=association.callingHost,
+            called=escaped(association.calledAETitle),
+            how=self._how,
+            seconds=self.factory.clock.seconds() - association.startedAt,
+            stored=association.objectsStored,
+            refused=association.objectsRefused,
+            received=association.bytesReceived,
+            quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(self.quirks.items())),
+        )
+        self.factory.tell(self.factory.events.OnAssocEnd, association, association.ended)
+        self.factory.connectionGone()
+
+    # Deadlines
+
+    def _ARTIMExpired(self) -> None:
+        if self._core.state is State.AWAITING_ASSOCIATE_RQ:
+            _log.info("no A-ASSOCIATE-RQ from {host} in time", host=hostOf(self._connection.getPeer()))
+        self._core.ARTIMExpired()
+        self._drain()
+        self._ARTIM.stop()
+        # An orderly close can wait for ever, over TLS and for a peer that does not read.
+        self._connection.abortConnection()
+
+    def _close(self) -> None:
+        """Close in order, and hard where that has not come to an end by ARTIM."""
+        self._ARTIM.start()
+        self._connection.loseConnection()
+
+    def _patience(self) -> float:
+        inside = self._core.insidePDU or self._busy
+        configuration = self.factory.configuration
+        return configuration.progressDeadline if inside else configuration.silenceDeadline
+
+    def _holdsUp(self) -> bool:
+        provider = self._provider
+        return provider is not None and (provider.holding or provider.answering)
+
+    def _silentTooLong(self) -> None:
+        if self._core.state is State.ESTABLISHED:
+            self._abort("timed out", f"aborted here: nothing came for {self._patience():g} s")
+            self.factory.tell(self.factory.events.OnTimeout, self.association)
+            self._drain()
+
+    # The one writer
+
+    def _sendResponse(self, response: Response) -> None:
+        assert self._negotiated is not None
+        PDUs = fragment(response.contextID, True, response.encode(), self._negotiated.maximumLengthToSend)
+        self._write(self._core.sendData(PDUs))
+
+    def _write(self, data: bytes) -> None:
+        self._connection.write(data)
+
+
+_HAPPENED: Final[dict[type, Callable[[AssociationProtocol, Any], None]]] = {
+    PDVReceived: AssociationProtocol._pdvReceived,
+    Transmit: AssociationProtocol._transmit,
+    Directive: AssociationProtocol._directed,
+    AssociateRQ: AssociationProtocol._associateRequested,
+    ReleaseRQ: AssociationProtocol._releaseReceived,
+    ReleaseRP: AssociationProtocol._releaseConfirmed,
+    Abort: AssociationProtocol._abortReceived,
+    ProviderAborted: AssociationProtocol._providerAborted,
+}
+
+
+def _rejection(answer: object, association: Association) -> tuple[AssociateRJ, str]:
+    """Return how an answer of OnConnection other than True refuses, and why."""
+    if isinstance(answer, Failure):
+        error = answer.value
+        if isinstance(error, AssociationRejected):
+            return AssociateRJ(error.result, error.source, error.reason), "by OnConnection"
+        _log.failure("OnConnection failed for {association}", answer, association=association)
+        return _EVENT_FAILED, "because OnConnection failed"
+    if answer is None:
+        return AssociateRJ(1, 1, 1), "by OnConnection, which answered None instead of True or False"
+    return AssociateRJ(1, 1, 1), "by OnConnection"
+
+
+def _lowestTransport(transport: _Transport) -> Any:
+    """Return the transport beneath every TLS or proxy wrapper."""
+    lowest: Any = transport
+    while (inner := getattr(lowest, "transport", None)) is not None:
+        lowest = inner
+    return lowest
+
+
+@implementer(IProtocolFactory)
+class AssociationFactory:
+    """
+    Makes a protocol for each connection, and knows all that are up.
+
+    :param makeProvider: joins an association that is accepted with what serves its messages.
+    :ivar associations: every accepted association that is not over.
+    :ivar share: what one peer may take of a reactor turn, in bytes.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        events: IDCXACCEvents,
+        clock: IReactorTime,
+        transferSyntaxes: Callable[[str], Any],
+        makeProvider: Callable[
+            [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
+        ],
+    ) -> None:
+        self.configuration = configuration
+        self.events = events
+        self.clock = clock
+        self.makeProvider = makeProvider
+        self.supported = Supported(
+            transferSyntaxes,
+            configuration.maximumLength,
+            configuration.implementationClassUID,
+            configuration.implementationVersionName,
+        )
+        self.protocols: set[AssociationProtocol] = set()
+        self.associations: set[Association] = set()
+        self.share = _LARGEST_SHARE
+        self._receiving = 0
+        self._allGone: list[Deferred[None]] = []
+
+    def doStart(self) -> None:
+        """Twisted calls this for each port that begins to use the factory."""
+
+    def doStop(self) -> None:
+        """Twisted calls this for each port that no longer does."""
+
+    def buildProtocol(self, addr: IAddress | None) -> AssociationProtocol:
+        """Twisted calls this for each connection."""
+        return AssociationProtocol(self)
+
+    def receivingChanged(self, change: int) -> None:
+        """One more, or one less, association is in the middle of a data set."""
+        self._receiving += change
+        self.share = max(_SMALLEST_SHARE, min(_LARGEST_SHARE, _ALL_SHARES // max(1, self._receiving)))
+
+    def tell(self, event: Callable[..., Answer[object]], *args: object) -> None:
+        """Call an event whose answer is ignored; a failure is logged and nothing else."""
+        try:
+            answer = ask(event, *args)
+        except Exception:
+            _log.failure("an event failed")
+        else:
+            if isinstance(answer, Deferred):
+                answer.addErrback(lambda failure: _log.failure("an event failed", failure))
+
+    def connectionGone(self) -> None:
+        """A connection is closed, or its association over and told of."""
+        if not self.protocols and not self.associations:
+            waiting, self._allGone = self._allGone, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def stop(self, deadline: float) -> Deferred[None]:
+        """
+        End all associations: what is being received is finished within ``deadline`` seconds, the rest aborted.
+
+        :return: fires when no connection is left and every OnAssocEnd was called.
+        """
+        done: Deferred[None] = Deferred()
+        self._allGone.append(done)
+        late = self.clock.callLater(deadline, self.abortAll)
+
+        def ended(ignored: None) -> None:
+            if late.active():
+                late.cancel()
+
+        done.addCallback(ended)
+        for protocol in list(self.protocols):
+            protocol.stop()
+        self.connectionGone()
+        return done
+
+    def abortAll(self) -> None:
+        """Abort every association and close every connection, now."""
+        for protocol in list(self.protocols):
+            protocol.abort()
+            protocol.abortConnection()

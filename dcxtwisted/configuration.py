@@ -1,0 +1,47 @@
+"""Every setting with its default and its validation, as one frozen value."""
+
+from __future__ import annotations
+
+import attrs
+
+from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dcxtwisted.wire.framing import MINIMUM_PDU_LENGTH
+
+DEFAULT_PORT = 11112
+DEFAULT_AE_TITLE = "DCXTWISTED"
+DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+
+
+def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if value != 0 and not MINIMUM_PDU_LENGTH <= value <= 0xFFFFFFFF:
+        raise ValueError(
+            f"the maximum PDU length is 0 (no limit) or {MINIMUM_PDU_LENGTH} to 4294967295 bytes, not {value}"
+        )
+
+
+def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """
+    How a listener behaves; every value has a default that suits a stand-alone listener.
+
+    :ivar AETitle: how this listener calls itself; called AE titles are not checked against it.
+    :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
+    :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
+    :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
+    :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
+    :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
+    """
+
+    AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
+    maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
+    ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
+    progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    stopDeadline: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    implementationClassUID: str = IMPLEMENTATION_CLASS_UID
+    implementationVersionName: str = IMPLEMENTATION_VERSION_NAME

@@ -1,0 +1,270 @@
+"""
+Routes the messages of one association to services, and keeps the set of operations not yet answered (PS3.7).
+
+Down come PDVs, up go responses. What holds up reading (C{holding}) and what is outstanding are kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcxtwisted.interfaces import (
+    IAssociation,
+    IDataSetReceiver,
+    IDIMSEProvider,
+    IDIMSEService,
+    IExchange,
+)
+from dcxtwisted.statuses import OUT_OF_RESOURCES, SOP_CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION
+from dcxtwisted.wire.assembly import MessageAssembler
+from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.messages import Request, Response
+from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
+
+_log = Logger()
+
+_PENDING_STATUSES = frozenset({0xFF00, 0xFF01})
+
+
+@implementer(IExchange)
+class Exchange:
+    """One request from its command to its final response."""
+
+    __slots__ = ("_provider", "_response", "association", "context", "dataPassed", "receiver", "request")
+
+    def __init__(
+        self, provider: DIMSEProvider, request: Request, context: AcceptedContext, association: IAssociation
+    ) -> None:
+        self.request = request
+        self.context = context
+        self.association = association
+        self.receiver: IDataSetReceiver | None = None
+        self.dataPassed = not request.hasDataSet
+        self._provider = provider
+        self._response: Response | None = None
+
+    def respond(self, response: Response) -> None:
+        """See L{IExchange.respond}."""
+        if response.status in _PENDING_STATUSES:
+            self._provider.transmit(response)
+        elif self.dataPassed:
+            self._provider.finished(self, response)
+        else:
+            # Peers read no response before they have sent the data set.
+            self._response = response
+
+    def dataSetPassed(self) -> None:
+        """The data set is over: send the final response where there is one already."""
+        self.dataPassed = True
+        if self._response is not None:
+            self._provider.finished(self, self._response)
+
+
+@implementer(IDIMSEProvider)
+class DIMSEProvider:
+    """
+    The DIMSE side of one association.
+
+    :ivar holding: reading is to wait: a PDV must not be given now.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[int, IDIMSEService],
+        negotiated: Negotiated,
+        association: IAssociation,
+        send: Callable[[Response], None],
+        wake: Callable[[], None],
+        window: int = 1,
+    ) -> None:
+        self.holding = False
+        self._services = services
+        self._contexts = negotiated.contexts
+        self._proposed = negotiated.proposed
+        self._association = association
+        self._send = send
+        self._wake = wake
+        self._window = window
+        self._assembler = MessageAssembler(negotiated.proposed)
+        self._outstanding: set[Exchange] = set()
+        self._receiving: Exchange | None = None  # whose data set is passing
+        self._settingUp: Deferred[IDataSetReceiver | None] | None = None
+        self._writing: Deferred[None] | None = None
+        self._waiting: Request | None = None  # a request beyond the window
+        self._over = False
+
+    @property
+    def answering(self) -> bool:
+        """True while a request wholly received has no final response."""
+        return self._waiting is not None or any(exchange.dataPassed for exchange in self._outstanding)
+
+    @property
+    def busy(self) -> bool:
+        """True inside a message and while an operation is outstanding."""
+        if self._outstanding or self._waiting is not None:
+            return True
+        return self._assembler.insideMessage and not self._over
+
+    def pdvReceived(self, pdv: PDVReceived) -> None:
+        """See L{IDIMSEProvider.pdvReceived}."""
+        message = self._assembler.receive(pdv)
+        if message is pdv:
+            self._dataReceived(pdv)
+        elif isinstance(message, Request):
+            if len(self._outstanding) < self._window:
+                self._start(message)
+            else:
+                self._waiting = message
+                self.holding = True
+        # A C-CANCEL finds nothing that could be cancelled, and nothing of ours asked for a response:
+        # both are ignored (PS3.7 9.3.2.3).
+
+    def ended(self) -> None:
+        """See L{IDIMSEProvider.ended}."""
+        self._over = True
+        self._waiting = None
+        exchange = self._receiving
+        if exchange is None:
+            return
+        self._receiving = None
+        if self._settingUp is not None:
+            self._settingUp.cancel()
+        if exchange.receiver is not None:
+            if self._writing is None:
+                self._lose(exchange)
+            # Otherwise the write is let finish first: _written goes on from there.
+        elif self._settingUp is None:
+            # Drained: nobody has to be told.
+            self._outstanding.discard(exchange)
+
+    # One message after the other
+
+    def _start(self, request: Request) -> None:
+        context = self._contexts.get(request.contextID)
+        if context is None:
+            # Proposed, refused, and used all the same: drained and named (PS3.7 C.4.1.5).
+            context = AcceptedContext(request.contextID, self._proposed[request.contextID], "")
+            service = None
+            status = SOP_CLASS_NOT_SUPPORTED
+        else:
+            service = self._services.get(request.commandField)
+            status = UNRECOGNIZED_OPERATION
+        exchange = Exchange(self, request, context, self._association)
+        self._outstanding.add(exchange)
+        if request.hasDataSet:
+            self._receiving = exchange
+        if service is None:
+            exchange.respond(request.response(status))
+            return
+        try:
+            receiver = service.requestReceived(request, exchange)
+        except Exception:
+            self._serviceFailed(exchange, Failure())
+            return
+        if not isinstance(receiver, Deferred):
+            exchange.receiver = receiver
+            return
+        self._settingUp = receiver
+        if request.hasDataSet:
+            self.holding = True
+        receiver.addCallbacks(self._setUp, self._notSetUp, callbackArgs=(exchange,), errbackArgs=(exchange,))
+
+    def _setUp(self, receiver: IDataSetReceiver | None, exchange: Exchange) -> None:
+        self._settingUp = None
+        exchange.receiver = receiver
+        if self._over:
+            self._lose(exchange)
+        else:
+            self._goOn()
+
+    def _notSetUp(self, failure: Failure, exchange: Exchange) -> None:
+        self._settingUp = None
+        if self._over:
+            self._lose(exchange)
+        else:
+            self._serviceFailed(exchange, failure)
+            self._goOn()
+
+    def _serviceFailed(self, exchange: Exchange, failure: Failure) -> None:
+        _log.failure("a DIMSE service failed", failure)
+        exchange.receiver = None
+        exchange.respond(exchange.request.response(OUT_OF_RESOURCES))
+
+    # The data set
+
+    def _dataReceived(self, pdv: PDVReceived) -> None:
+        exchange = self._receiving
+        if exchange is None:
+            return  # of a response nobody asked for
+        receiver = exchange.receiver
+        if receiver is None:
+            if pdv.isLast:
+                self._passed(exchange)
+            return
+        waiting = receiver.dataReceived(pdv.view) if pdv.view else None
+        if waiting is not None:
+            self._writing = waiting
+            self.holding = True
+            waiting.addErrback(self._writeFailed, exchange)
+            waiting.addCallback(self._written, exchange, pdv.isLast)
+        elif pdv.isLast:
+            self._passed(exchange)
+
+    def _writeFailed(self, failure: Failure, exchange: Exchange) -> None:
+        self._serviceFailed(exchange, failure)
+
+    def _written(self, ignored: None, exchange: Exchange, isLast: bool) -> None:
+        self._writing = None
+        if self._over:
+            self._lose(exchange)
+            return
+        if isLast:
+            self._passed(exchange)
+        self._goOn()
+
+    def _passed(self, exchange: Exchange) -> None:
+        self._receiving = None
+        exchange.dataSetPassed()
+        if exchange.receiver is not None:
+            exchange.receiver.dataCompleted()
+
+    def _lose(self, exchange: Exchange) -> None:
+        exchange.dataPassed = True  # nothing more comes: the next response is the end
+        if exchange.receiver is not None:
+            exchange.receiver.dataLost()
+        else:
+            self.finished(exchange, None)
+
+    # Answers
+
+    def transmit(self, response: Response) -> None:
+        """Send a response, where there still is an association to send it on."""
+        if not self._over:
+            self._send(response)
+
+    def finished(self, exchange: Exchange, response: Response | None) -> None:
+        """An exchange is over: send its final response and go on with what waited for it."""
+        if exchange not in self._outstanding:
+            return
+        self._outstanding.discard(exchange)
+        if response is not None:
+            self.transmit(response)
+        self._goOn()
+
+    def _goOn(self) -> None:
+        if self._waiting is not None and len(self._outstanding) < self._window:
+            waiting = self._waiting
+            self._waiting = None
+            self.holding = False
+            self._start(waiting)
+        self.holding = (
+            self._waiting is not None
+            or self._writing is not None
+            or (self._settingUp is not None and self._receiving is not None)
+        )
+        self._wake()

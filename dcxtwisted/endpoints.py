@@ -1,0 +1,73 @@
+"""Where to listen: Twisted's server endpoints, and a bare port number on IPv6 and IPv4 alike."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
+
+#: Connections the kernel keeps ready; modalities open many at once when a network comes back.
+_BACKLOG: Final = 1024
+
+
+@implementer(IStreamServerEndpoint)
+class PortEndpoint:
+    """Listens on a TCP port of every address: one socket for IPv6 and IPv4, or IPv4 alone where there is no IPv6."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"a port number is 0 to 65535, not {port}")
+        self._reactor = reactor
+        self._port = port
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen; fails with CannotListenError."""
+        return execute(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        try:
+            listening = self._socket()
+        except OSError as error:
+            raise CannotListenError("any", self._port, error) from error
+        with listening:
+            listening.setblocking(False)
+            port: IListeningPort = self._reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+        return port
+
+    def _socket(self) -> socket.socket:
+        if socket.has_dualstack_ipv6():
+            try:
+                return socket.create_server(
+                    ("::", self._port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+                )
+            except PermissionError:
+                raise
+            except OSError:
+                # IPv6 may be compiled in and switched off: let the attempt below tell what is wrong.
+                pass
+        return socket.create_server(("0.0.0.0", self._port), backlog=_BACKLOG)
+
+
+def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -> IStreamServerEndpoint:
+    """
+    Return the endpoint that a description means: a port number, a Twisted endpoint string, or an endpoint as it is.
+
+    :raise ValueError: it means none; the text says why.
+    """
+    if isinstance(description, str) and description.strip().isdecimal():
+        description = int(description)
+    if isinstance(description, int):
+        return PortEndpoint(reactor, description)
+    if isinstance(description, str):
+        try:
+            endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        except Exception as error:
+            # Endpoint parsers raise whatever their arguments led them to.
+            raise ValueError(f"{description!r} is neither a port number nor an endpoint: {error}") from error
+        return endpoint
+    return description

@@ -1,0 +1,83 @@
+"""
+Every exception of this package. An error says whose fault it is and what the peer is told.
+"""
+
+from __future__ import annotations
+
+
+class DICOMError(Exception):
+    """The base of every error that this package raises by name."""
+
+
+class ProtocolError(DICOMError):
+    """A rule of the upper layer or of DIMSE was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side asked for something its state does not allow: a mistake of the caller, nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """
+    The peer broke the protocol; the association is to be aborted with these values.
+
+    :ivar abortSource: 0 (service user) or 2 (service provider), PS3.8 9.3.8.
+    :ivar abortReason: the reason of PS3.8 table 9-26; 0 where none applies.
+    """
+
+    def __init__(self, message: str, abortReason: int = 6, abortSource: int = 2) -> None:
+        super().__init__(message)
+        self.abortSource = abortSource
+        self.abortReason = abortReason
+
+
+class AssociationRejected(DICOMError):
+    """
+    Raised by an application in OnConnection to refuse an association with values of its choice.
+
+    The values are those of PS3.8 table 9-21; the default is "rejected permanently, service user, no reason given".
+    """
+
+    def __init__(self, result: int = 1, source: int = 1, reason: int = 1) -> None:
+        if result not in (1, 2) or source not in (1, 2, 3) or not 0 <= reason <= 255:
+            raise ValueError(f"no such A-ASSOCIATE-RJ: {result}/{source}/{reason}")
+        super().__init__(f"association rejected {result}/{source}/{reason}")
+        self.result = result
+        self.source = source
+        self.reason = reason
+
+
+class AssociationAborted(DICOMError):
+    """The association ended before what was waited for could happen: aborted, lost or timed out."""
+
+
+class StoreRefused(DICOMError):
+    """
+    An object is not stored; the sender gets this status (PS3.4 table B.2-1).
+
+    Raised by applications (from OnStoreSetup or OnStoreDone), by stores and by participants.
+
+    :ivar status: the status of the C-STORE response, 16 bit; never a success.
+    :ivar comment: the Error Comment (0000,0902); cut to 64 characters when sent, never patient data.
+    :ivar offendingElements: tags for Offending Element (0000,0901), as 32-bit integers.
+    """
+
+    def __init__(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> None:
+        if not 0 < status <= 0xFFFF:
+            raise ValueError(f"not a failure status: {status!r}")
+        super().__init__(f"refused with status {status:04X}" + (f": {comment}" if comment else ""))
+        self.status = status
+        self.comment = comment
+        self.offendingElements = offendingElements
+
+
+class DataSetError(DICOMError):
+    """
+    A data set is certainly incomplete or hostile and must not be acknowledged.
+
+    :ivar status: the C-STORE status that says so (C0xx, or A900 for identity).
+    """
+
+    def __init__(self, message: str, status: int = 0xC000) -> None:
+        super().__init__(message)
+        self.status = status

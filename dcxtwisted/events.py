@@ -1,0 +1,94 @@
+"""
+Calling an application: the no-op base of the events, and what makes plain values, Deferreds and coroutines alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from inspect import iscoroutine
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from zope.interface import directlyProvides, implementer
+
+from dcxtwisted.interfaces import (
+    Answer,
+    IAssociation,
+    IDCXACCEvents,
+    InMemory,
+    IStoreRequest,
+    IStoreSink,
+)
+
+_T = TypeVar("_T")
+
+
+@implementer(IDCXACCEvents)
+class DCXACCEvents:
+    """Events that accept every association and store every object; override what you care for."""
+
+    def OnConnection(
+        self, calling_ae_title: str, called_ae_title: str, calling_host: str, association: IAssociation
+    ) -> Answer[bool | None]:
+        """Accept."""
+        return True
+
+    def OnStoreSetup(self, filename: str, request: IStoreRequest) -> Answer[str | IStoreSink | InMemory | None]:
+        """Store the acceptor's own way."""
+        return None
+
+    def OnStoreDone(self, filename: str, storage_status: bool, request: IStoreRequest) -> Answer[bool | int | None]:
+        """Confirm."""
+        return True
+
+    def OnTimeout(self, association: IAssociation) -> Answer[object]:
+        """Do nothing."""
+        return None
+
+    def OnAssocEnd(self, association: IAssociation, reason: str) -> Answer[object]:
+        """Do nothing."""
+        return None
+
+    def OnEcho(self, association: IAssociation) -> Answer[object]:
+        """Do nothing."""
+        return None
+
+
+def ask(event: Callable[..., Answer[_T]], *args: object) -> _T | Deferred[_T]:
+    """
+    Return what an event answers: its plain value at once, or a Deferred where it has to be waited for.
+
+    Whatever the event raises passes through.
+    """
+    answer = event(*args)
+    if iscoroutine(answer):
+        return Deferred.fromCoroutine(answer)
+    return answer  # type: ignore[return-value]  # iscoroutine does not narrow the other branch
+
+
+class _AsyncioEvents:
+    def __init__(self, provider: IDCXACCEvents) -> None:
+        for name in IDCXACCEvents:
+            setattr(self, name, _inAsyncio(getattr(provider, name)))
+
+
+def _inAsyncio(event: Callable[..., Answer[Any]]) -> Callable[..., Any]:
+    def called(*args: object) -> Any:
+        answer = event(*args)
+        if iscoroutine(answer):
+            return Deferred.fromFuture(asyncio.ensure_future(answer))
+        return answer
+
+    return called
+
+
+def asyncioEvents(provider: IDCXACCEvents) -> IDCXACCEvents:
+    """
+    Return the events of C{provider}, whose coroutines may await asyncio.
+
+    Twisted's asyncio reactor must be the one running. A Deferred can be awaited there through its C{asFuture}.
+    """
+    events = _AsyncioEvents(provider)
+    directlyProvides(events, IDCXACCEvents)
+    return cast(IDCXACCEvents, events)

@@ -1,0 +1,305 @@
+"""
+Every zope interface of the package: what an application provides, and what the parts provide to each other.
+
+A capital ``On`` always means "the library calls you". Wherever an answer is awaited, a plain value, a Deferred and a
+coroutine (awaiting Deferreds) serve alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Coroutine, Mapping
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from zope.interface import Attribute, Interface
+
+from dcxtwisted.dataset import Head
+from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.messages import Request, Response
+from dcxtwisted.wire.negotiation import AcceptedContext
+from dcxtwisted.wire.pdu import UserIdentityRequest
+
+_T = TypeVar("_T")
+
+#: What an event may answer with.
+Answer: TypeAlias = _T | Deferred[_T] | Coroutine[Any, Any, _T]
+
+
+class InMemory(Enum):
+    """The type of ``IN_MEMORY``."""
+
+    IN_MEMORY = "in memory"
+
+
+#: Answered by OnStoreSetup: keep this object in memory until TakeStoredObject takes it.
+IN_MEMORY: Final[Literal[InMemory.IN_MEMORY]] = InMemory.IN_MEMORY
+
+
+class Outcome(Enum):
+    """What became of a stored object."""
+
+    NEW = "new"
+    IDENTICAL = "identical"  #: the same transfer syntax and data-set bytes already stood there
+    KEPT_BOTH = "keptBoth"  #: other bytes stood under the name; this object got a name of its own
+    REPLACED = "replaced"
+
+
+@attrs.frozen
+class StoredObject:
+    """
+    An object as its store keeps it.
+
+    :ivar filename: the absolute path, '' in memory.
+    :ivar size: bytes of the data set, as received.
+    """
+
+    filename: str
+    size: int
+    head: Head
+    outcome: Outcome
+
+
+class IDCXACCEvents(Interface):
+    """
+    What happens on a listener, told to an application that decides (the MODALIZER SDK's IDCXACCEvents).
+
+    Names, order and spelling of the parameters are the SDK's; each of its ``ref`` parameters became the answer, and
+    each event has one trailing value that the SDK lacks. An event that raises never ends the listener: the traceback
+    is logged once and the peer is told what the event's docstring says.
+    """
+
+    def OnConnection(
+        calling_ae_title: str, called_ae_title: str, calling_host: str, association: IAssociation
+    ) -> Answer[bool | None]:
+        """
+        An A-ASSOCIATE-RQ was read; nothing was answered yet.
+
+        Only True accepts. False and None reject (None is logged); ``AssociationRejected`` rejects with values of its
+        own. An event that raises something else rejects 2/1/1.
+
+        :param association: ``IAssociation``; contexts as they would be accepted.
+        """
+
+    def OnStoreSetup(filename: str, request: IStoreRequest) -> Answer[str | IStoreSink | InMemory | None]:
+        """
+        A C-STORE command was read; its data set was not.
+
+        None or '' stores the acceptor's own way; a path stores exactly there (its directories are made); an
+        ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
+        ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained.
+
+        :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell.
+        :param request: ``IStoreRequest``; ``request.tap(callable)`` lets the bytes be watched.
+        """
+
+    def OnStoreDone(filename: str, storage_status: bool, request: IStoreRequest) -> Answer[bool | int | None]:
+        """
+        An object was published, or its reception failed; the response was not sent yet.
+
+        True and None answer 0000, False answers C000, an int or ``StoreRefused`` answers that status. 0000 and Bxxx
+        keep the object, everything else removes it; what raises something else answers A700.
+
+        :param filename: where the object stands, '' in memory or where nothing stands.
+        :param storage_status: False where reception failed; the answer is then ignored.
+        :param request: ``IStoreRequest``; ``request.stored`` tells the rest.
+        """
+
+    def OnTimeout(association: IAssociation) -> Answer[object]:
+        """A deadline ended the association; ``OnAssocEnd`` follows. The answer is ignored."""
+
+    def OnAssocEnd(association: IAssociation, reason: str) -> Answer[object]:
+        """
+        An accepted association is over: called once for each, after every other event of it. The answer is ignored.
+
+        :param reason: one of 'released', 'aborted', 'lost', 'timed out'.
+        """
+
+    def OnEcho(association: IAssociation) -> Answer[object]:
+        """A C-ECHO-RQ was read; 0000 is sent when the answer has come, whatever it is."""
+
+
+class IAssociation(Interface):
+    """One association as an application sees it."""
+
+    callingAETitle: str = Attribute(
+        "The calling AE title without padding, else as sent: escape to show it."
+    )
+    calledAETitle: str = Attribute("The called AE title, likewise.")
+    peerAddress: IAddress = Attribute("The Twisted address of the peer, read when A-ASSOCIATE-RQ arrived.")
+    localAddress: IAddress = Attribute("The Twisted address the peer connected to.")
+    callingHost: str = Attribute("The peer's host as text; an IPv4 peer of an IPv6 socket in IPv4 form.")
+    acceptedContexts: Mapping[int, AcceptedContext] = Attribute(
+        "Mapping of presentation context ID to AcceptedContext."
+    )
+    implementationClassUID: str = Attribute("The peer's implementation class UID, '' where it gave none.")
+    implementationVersionName: str = Attribute("The peer's implementation version name, '' where it gave none.")
+    userIdentity: UserIdentityRequest | None = Attribute("The peer's UserIdentityRequest (PS3.7 D.3.3.7), or None.")
+    maximumLengthToSend: int = Attribute("The largest P-DATA-TF body the peer takes, in bytes; 0 for no limit.")
+    startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
+    objectsStored: int = Attribute("C-STORE requests answered with 0000 or Bxxx.")
+    objectsRefused: int = Attribute("C-STORE requests answered otherwise.")
+    bytesReceived: int = Attribute("Bytes of data sets received.")
+    quirks: Counter[str] = Attribute("What was off but tolerated, counted.")
+    ended: str = Attribute("'' while it is up, then the reason OnAssocEnd was or will be given.")
+
+    def abort() -> None:
+        """Send A-ABORT (source 0) and close; nothing happens where the association is over."""
+
+
+class IStoreRequest(Interface):
+    """One C-STORE request as events and stores see it."""
+
+    SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
+    SOPInstanceUID: str = Attribute(
+        "Affected SOP Instance UID of the command, padding removed; checked to be safe in a path."
+    )
+    transferSyntaxUID: str = Attribute("The transfer syntax the data set arrives in.")
+    messageID: int = Attribute("Message ID of the command.")
+    priority: int = Attribute("Priority of the command; 0 where it gave none.")
+    moveOriginatorAETitle: str = Attribute("Move Originator AE title, '' where the command gave none.")
+    moveOriginatorMessageID: int | None = Attribute("Move Originator Message ID, None where the command gave none.")
+    association: IAssociation = Attribute("``IAssociation`` it came on.")
+    head: Head | None = Attribute("dataset.Head with the attributes found, once the data set has passed; None before.")
+    stored: StoredObject | None = Attribute("The object once it is under its name; None before, and on failure.")
+
+    def tap(watcher: Callable[[memoryview], object]) -> None:
+        """
+        Call ``watcher(view)`` with each piece of the data set as it passes, in order.
+
+        The view is valid during the call only. A watcher that raises is dropped, with a traceback in the log.
+        """
+
+
+class IStore(Interface):
+    """Where objects go."""
+
+    def open(request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
+        """
+        Return an ``IStoreSink`` for one object, or a Deferred of one. Raise or fail with StoreRefused to refuse.
+
+        :param request: ``IStoreRequest``.
+        """
+
+
+class IFileStore(IStore):
+    """A store whose objects are files: the one an application's own paths go to."""
+
+    def openAt(filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
+        """As ``open``, but the object is to stand exactly at ``filename``; its directories are made."""
+
+
+class IStoreSink(Interface):
+    """
+    Takes one object and makes it durable.
+
+    ``write*``, then ``finish``, then ``keep``; ``abort`` may come at any time before ``keep``.
+    """
+
+    def write(view: memoryview) -> Deferred[None] | None:
+        """
+        Take the next bytes of the data set, exactly as received.
+
+        The view is valid during the call only. Returns None, or a Deferred until which nothing more is written.
+        Raises StoreRefused (or OSError, which is answered A700).
+        """
+
+    def finish(head: Head) -> Deferred[StoredObject]:
+        """
+        Make the object durable and give it its name; return a Deferred of ``StoredObject``.
+
+        Called once, when the data set is complete and checked.
+
+        :param head: dataset.Head.
+        """
+
+    def keep() -> None:
+        """The object is acknowledged: let go of everything held for a possible ``abort``."""
+
+    def abort() -> Deferred[None]:
+        """Remove what this request made and nothing else; return a Deferred that fires when that is done."""
+
+
+class IStoreParticipant(Interface):
+    """Runs between the store and OnStoreDone, in the listed order."""
+
+    def stored(storedObject: StoredObject, request: IStoreRequest) -> Deferred[None] | None:
+        """
+        An object is durable. Return None or a Deferred; raise or fail with StoreRefused to have it removed.
+
+        :param storedObject: as the sink's ``finish`` gave it.
+        """
+
+
+class IDIMSEService(Interface):
+    """One DIMSE service. A C-STORE, a C-ECHO and a C-FIND differ only in what they do with request and exchange."""
+
+    commandFields: frozenset[int] = Attribute("The command fields of the requests it serves, a frozenset.")
+
+    def supports(abstractSyntax: str) -> Container[str] | None:
+        """Return the transfer syntaxes (a container of UIDs) it takes for an abstract syntax, or None."""
+
+    def requestReceived(
+        request: Request, exchange: IExchange
+    ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None] | None:
+        """
+        Serve one request; answer through ``exchange``.
+
+        Returns what takes the data set: an ``IDataSetReceiver``, None to have it drained, or a Deferred of either,
+        until which none of the data set is delivered.
+
+        :param request: wire.messages.Request.
+        :param exchange: ``IExchange``.
+        """
+
+
+class IExchange(Interface):
+    """What a service answers through; one for each request."""
+
+    association: IAssociation = Attribute("``IAssociation``.")
+    context: AcceptedContext = Attribute("AcceptedContext of the request.")
+
+    def respond(response: Response) -> None:
+        """
+        Send a response. A final one ends the exchange and leaves only when the request's data set has passed.
+
+        Where the association is over it is dropped: nobody is there to be told.
+        """
+
+
+class IDataSetReceiver(Interface):
+    """Takes the data set of one message."""
+
+    def dataReceived(view: memoryview) -> Deferred[None] | None:
+        """Take a piece, valid during the call only. Returns None, or a Deferred until which no more is delivered."""
+
+    def dataCompleted() -> None:
+        """The last piece has passed."""
+
+    def dataLost() -> None:
+        """The association ended inside the data set; nothing more comes and nobody can be answered."""
+
+
+class IDIMSEProvider(Interface):
+    """What an association hands its PDVs to."""
+
+    holding: bool = Attribute("True while a PDV must not be given: it is kept in hand and nothing more is read.")
+    answering: bool = Attribute("True while a request wholly received has no final response.")
+    busy: bool = Attribute("True inside a message, and while any request has no final response.")
+
+    def pdvReceived(pdv: PDVReceived) -> None:
+        """
+        Take the next PDV. Raises RemoteProtocolError where it cannot stand here.
+
+        Whenever ``holding`` or ``busy`` may have become false, the association is woken.
+        """
+
+    def ended() -> None:
+        """
+        The association is over: what precedes the last piece of a data set is cancelled, what follows runs to its end.
+
+        ``busy`` tells when the last of it is done.
+        """

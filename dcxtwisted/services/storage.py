@@ -1,0 +1,422 @@
+"""
+The storage service: C-STORE from its command to its response (PS3.4 Annex B, PS3.7 9.1.1).
+
+An object's way: the command is checked, OnStoreSetup says where to, the bytes pass to the sink and to the scanner at
+once, then the sink makes them durable, participants and OnStoreDone decide, and only then the sender is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcxtwisted.dataset import DataSetReader, Head, Wholeness
+from dcxtwisted.errors import StoreRefused
+from dcxtwisted.events import ask
+from dcxtwisted.interfaces import (
+    IN_MEMORY,
+    IDataSetReceiver,
+    IDCXACCEvents,
+    IDIMSEService,
+    IExchange,
+    IFileStore,
+    InMemory,
+    IStore,
+    IStoreParticipant,
+    IStoreRequest,
+    IStoreSink,
+    StoredObject,
+)
+from dcxtwisted.statuses import (
+    CANNOT_UNDERSTAND,
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    INVALID_SOP_INSTANCE,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    keepsObject,
+)
+from dcxtwisted.uids import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
+
+_log = Logger()
+
+_SOP_CLASS_UID_TAG: Final = 0x00080016
+_SOP_INSTANCE_UID_TAG: Final = 0x00080018
+
+#: Answers of OnStoreSetup.
+_Place = str | IStoreSink | InMemory | None
+
+
+def isSafeInstanceUID(instanceUID: str) -> bool:
+    """
+    True where an Affected SOP Instance UID can be stored under.
+
+    Odd ones are stored too, under an escaped name; what is refused is empty, over 64 bytes, has a control or non-ASCII
+    byte or a path separator, or consists of dots.
+    """
+    return (
+        0 < len(instanceUID) <= 64
+        and instanceUID.isascii()
+        and instanceUID.isprintable()
+        and "/" not in instanceUID
+        and "\\" not in instanceUID
+        and instanceUID.strip(".") != ""
+    )
+
+
+@implementer(IStoreRequest)
+class StoreRequest:
+    """One C-STORE request; the attributes are those of ``IStoreRequest``."""
+
+    __slots__ = (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "_command",
+        "association",
+        "head",
+        "stored",
+        "transferSyntaxUID",
+        "watchers",
+    )
+
+    def __init__(self, command: CStoreRequest, exchange: IExchange) -> None:
+        self.SOPClassUID = command.SOPClassUID
+        self.SOPInstanceUID = command.SOPInstanceUID
+        self.transferSyntaxUID = exchange.context.transferSyntax
+        self.association = exchange.association
+        self.head: Head | None = None
+        self.stored: StoredObject | None = None
+        self.watchers: list[Callable[[memoryview], object]] = []
+        self._command = command
+        if not self.SOPClassUID:
+            self.SOPClassUID = exchange.context.abstractSyntax
+            self.association.quirks["C-STORE without SOP class"] += 1
+
+    @property
+    def messageID(self) -> int:
+        """Message ID of the command."""
+        return self._command.messageID
+
+    @property
+    def priority(self) -> int:
+        """Priority of the command; 0 where it gave none."""
+        return self._command.priority
+
+    @property
+    def moveOriginatorAETitle(self) -> str:
+        """Move Originator AE title, '' where the command gave none."""
+        return self._command.moveOriginatorAETitle
+
+    @property
+    def moveOriginatorMessageID(self) -> int | None:
+        """Move Originator Message ID, None where the command gave none."""
+        return self._command.moveOriginatorMessageID
+
+    def tap(self, watcher: Callable[[memoryview], object]) -> None:
+        """See ``IStoreRequest.tap``."""
+        self.watchers.append(watcher)
+
+
+@implementer(IDIMSEService)
+class StorageService:
+    """
+    Receives objects into stores.
+
+    :param store: the acceptor's own way.
+    :param files: where an application's own paths go.
+    :param memory: where IN_MEMORY goes.
+    :param root: what stands before the file name that OnStoreSetup is given.
+    :param participants: run in this order between the store and OnStoreDone.
+    """
+
+    commandFields = frozenset({C_STORE_RQ})
+
+    def __init__(
+        self,
+        events: IDCXACCEvents,
+        store: IStore,
+        files: IFileStore,
+        memory: IStore,
+        root: str,
+        participants: Sequence[IStoreParticipant] = (),
+    ) -> None:
+        self.events = events
+        self.participants = participants
+        self._store = store
+        self._files = files
+        self._memory = memory
+        self._root = root
+
+    def supports(self, abstractSyntax: str) -> Container[str] | None:
+        """See ``IDIMSEService.supports``."""
+        return TRANSFER_SYNTAXES if abstractSyntax in STORAGE_SOP_CLASSES else None
+
+    def requestReceived(
+        self, command: Request, exchange: IExchange
+    ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None] | None:
+        """See ``IDIMSEService.requestReceived``."""
+        assert isinstance(command, CStoreRequest)
+        request = StoreRequest(command, exchange)
+        refusal = self._refusal(command, request)
+        if refusal is not None:
+            _refuse(command, exchange, refusal)
+            return None
+        filename = f"{self._root}/{request.SOPInstanceUID}.dcm"
+        try:
+            place = ask(self.events.OnStoreSetup, filename, request)
+            if isinstance(place, Deferred):
+                return self._openLater(place, command, request, exchange)
+            sink = self._open(place, request)
+        except Exception:
+            _refuse(command, exchange, _refusalFrom(Failure(), "OnStoreSetup"))
+            return None
+        if isinstance(sink, Deferred):
+            return self._received(sink, command, request, exchange)
+        return _Reception(self, command, request, exchange, sink)
+
+    def _refusal(self, command: CStoreRequest, request: StoreRequest) -> StoreRefused | None:
+        if request.SOPClassUID not in STORAGE_SOP_CLASSES:
+            return StoreRefused(SOP_CLASS_NOT_SUPPORTED, "not a storage SOP class")
+        if not isSafeInstanceUID(request.SOPInstanceUID):
+            return StoreRefused(INVALID_SOP_INSTANCE, "malformed SOP Instance UID")
+        if not command.hasDataSet:
+            return StoreRefused(CANNOT_UNDERSTAND, "no data set")
+        return None
+
+    def _open(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
+        if place is None or place == "":
+            return self._store.open(request)
+        if isinstance(place, str):
+            return self._files.openAt(place, request)
+        if place is IN_MEMORY:
+            return self._memory.open(request)
+        if IStoreSink.providedBy(place):
+            return place
+        raise TypeError(f"OnStoreSetup answered {type(place).__name__}")
+
+    def _openLater(
+        self, place: Deferred[_Place], command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> Deferred[IDataSetReceiver | None]:
+        return self._received(place.addCallback(self._open, request), command, request, exchange)
+
+    def _received(
+        self,
+        sink: Deferred[IStoreSink],
+        command: CStoreRequest,
+        request: StoreRequest,
+        exchange: IExchange,
+    ) -> Deferred[IDataSetReceiver | None]:
+        def opened(sink: IStoreSink) -> IDataSetReceiver | None:
+            return _Reception(self, command, request, exchange, sink)
+
+        def failed(failure: Failure) -> None:
+            _refuse(command, exchange, _refusalFrom(failure, "OnStoreSetup"))
+
+        return sink.addCallbacks(opened, failed)
+
+
+def _refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+    """Answer with a refusal; whatever data comes is drained."""
+    exchange.association.objectsRefused += 1
+    exchange.respond(command.response(refusal.status, refusal.comment, refusal.offendingElements))
+
+
+def _refusalFrom(failure: Failure, what: str) -> StoreRefused:
+    """Return what a sender is told of a failure; what nobody foresaw is logged."""
+    error = failure.value
+    if isinstance(error, StoreRefused):
+        if error.__cause__ is not None:
+            _log.error("{what}: {error}: {cause}", what=what, error=error, cause=error.__cause__)
+        return error
+    if isinstance(error, CancelledError):
+        return StoreRefused(OUT_OF_RESOURCES, "cancelled")
+    _log.failure("{what} failed", failure, what=what)
+    return StoreRefused(OUT_OF_RESOURCES, "internal error")
+
+
+@implementer(IDataSetReceiver)
+class _Reception:
+    """One object from the first byte of its data set to its response."""
+
+    __slots__ = ("_command", "_exchange", "_reader", "_refusal", "_request", "_service", "_sink", "_write")
+
+    def __init__(
+        self,
+        service: StorageService,
+        command: CStoreRequest,
+        request: StoreRequest,
+        exchange: IExchange,
+        sink: IStoreSink,
+    ) -> None:
+        self._service = service
+        self._command = command
+        self._request = request
+        self._exchange = exchange
+        self._sink = sink
+        self._write = sink.write
+        self._reader = DataSetReader(request.transferSyntaxUID)
+        self._refusal: StoreRefused | None = None
+
+    # The data set
+
+    def dataReceived(self, view: memoryview) -> Deferred[None] | None:
+        """See ``IDataSetReceiver.dataReceived``."""
+        if self._refusal is not None:
+            return None
+        self._reader.feed(view)
+        if self._request.watchers:
+            self._watch(view)
+        try:
+            waiting = self._write(view)
+        except Exception:
+            self._failed(Failure())
+            return None
+        if waiting is not None:
+            waiting.addErrback(self._failed)
+        return waiting
+
+    def _watch(self, view: memoryview) -> None:
+        for watcher in list(self._request.watchers):
+            try:
+                watcher(view)
+            except Exception:
+                _log.failure("a tap failed and is dropped")
+                self._request.watchers.remove(watcher)
+
+    def _failed(self, failure: Failure) -> None:
+        """The sink took no more: what still comes is drained, and answered with this."""
+        self._refusal = _refusalFrom(failure, "the store")
+        # What it holds is freed now, not when the peer is through.
+        maybeDeferred(self._sink.abort).addErrback(_abortFailed)
+
+    def dataCompleted(self) -> None:
+        """See ``IDataSetReceiver.dataCompleted``."""
+        head = self._scanned()
+        refusal = self._refusal or _fault(self._command, head, self._request)
+        if refusal is not None:
+            self._giveUp(refusal)
+            return
+        try:
+            finishing = self._sink.finish(head)
+        except Exception:
+            self._giveUp(_refusalFrom(Failure(), "the store"))
+            return
+        finishing.addCallback(self._stored)
+        finishing.addErrback(self._notStored)
+
+    def dataLost(self) -> None:
+        """See ``IDataSetReceiver.dataLost``."""
+        self._scanned()
+        self._giveUp(self._refusal or StoreRefused(OUT_OF_RESOURCES, "association lost"))
+
+    def _scanned(self) -> Head:
+        head = self._request.head = self._reader.finish()
+        association = self._exchange.association
+        association.bytesReceived += head.size
+        for quirk in head.quirks:
+            association.quirks[quirk] += 1
+        return head
+
+    # Failure
+
+    def _notStored(self, failure: Failure) -> None:
+        self._giveUp(_refusalFrom(failure, "the store"))
+
+    def _giveUp(self, refusal: StoreRefused) -> None:
+        """Nothing was published: clear up, tell the application, answer."""
+        undone = maybeDeferred(self._sink.abort)
+        undone.addErrback(_abortFailed)
+        undone.addCallback(lambda ignored: ask(self._service.events.OnStoreDone, "", False, self._request))
+        undone.addErrback(_eventFailed)
+        undone.addCallback(lambda ignored: self._respond(refusal.status, refusal))
+
+    # Success, so far
+
+    def _stored(self, stored: StoredObject) -> Deferred[None] | None:
+        request = self._request
+        request.stored = stored
+        if self._service.participants:
+            return Deferred.fromCoroutine(self._participate(stored)).addCallback(self._published)
+        return self._published(stored)
+
+    async def _participate(self, stored: StoredObject) -> StoredObject:
+        for participant in self._service.participants:
+            await maybeDeferred(participant.stored, stored, self._request)
+        return stored
+
+    def _published(self, stored: StoredObject) -> Deferred[None] | None:
+        try:
+            answer = ask(self._service.events.OnStoreDone, stored.filename, True, self._request)
+        except Exception:
+            return self._undo(_refusalFrom(Failure(), "OnStoreDone"))
+        if isinstance(answer, Deferred):
+            return answer.addCallbacks(self._decided, self._undecided)
+        return self._decided(answer)
+
+    def _undecided(self, failure: Failure) -> Deferred[None]:
+        return self._undo(_refusalFrom(failure, "OnStoreDone"))
+
+    def _decided(self, answer: object) -> Deferred[None] | None:
+        if answer is True or answer is None:
+            status = SUCCESS
+        elif answer is False:
+            return self._undo(StoreRefused(CANNOT_UNDERSTAND))
+        elif isinstance(answer, int) and 0 <= answer <= 0xFFFF:
+            status = answer
+            if not keepsObject(status):
+                return self._undo(StoreRefused(status))
+        else:
+            _log.error("OnStoreDone answered {answer}, which is no status", answer=type(answer).__name__)
+            return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
+        self._sink.keep()
+        self._respond(status)
+        return None
+
+    def _undo(self, refusal: StoreRefused) -> Deferred[None]:
+        """Published, but not to be kept: remove what this request made, then answer."""
+        undone = maybeDeferred(self._sink.abort)
+        undone.addErrback(_abortFailed)
+        return undone.addCallback(lambda ignored: self._respond(refusal.status, refusal))
+
+    def _respond(self, status: int, refusal: StoreRefused | None = None) -> None:
+        association = self._exchange.association
+        if refusal is None:
+            association.objectsStored += 1
+            response = self._command.response(status)
+        else:
+            association.objectsRefused += 1
+            _log.info(
+                "object refused with {status:04X} ({comment}) for {association}",
+                status=status,
+                comment=refusal.comment,
+                association=association,
+            )
+            response = self._command.response(status, refusal.comment, refusal.offendingElements)
+        self._exchange.respond(response)
+
+
+def _abortFailed(failure: Failure) -> None:
+    _log.failure("clearing up after an object failed", failure)
+
+
+def _eventFailed(failure: Failure) -> None:
+    _log.failure("OnStoreDone failed", failure)
+
+
+def _fault(command: CStoreRequest, head: Head, request: StoreRequest) -> StoreRefused | None:
+    """Return why a data set must not be acknowledged, None where it may be (PS3.4 B.2.3)."""
+    if head.wholeness is Wholeness.BROKEN:
+        return StoreRefused(CANNOT_UNDERSTAND, head.defect)
+    if head.SOPClassUID != request.SOPClassUID:
+        return StoreRefused(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class is not the command's", (_SOP_CLASS_UID_TAG,))
+    if head.SOPInstanceUID != request.SOPInstanceUID:
+        return StoreRefused(
+            DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance is not the command's", (_SOP_INSTANCE_UID_TAG,)
+        )
+    return None

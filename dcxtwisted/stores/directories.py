@@ -1,0 +1,83 @@
+"""
+Directories that objects stand in: made, and durable, before an object in them is acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL, ENOTDIR
+
+# Directories remembered as durable, some 150 bytes each.
+_MOST_SETTLED = 16384
+
+
+class Directories:
+    """
+    Makes directories, and makes their entries durable once for each.
+
+    :ivar durable: whether anything is to be synchronized at all.
+    """
+
+    def __init__(self, root: str, durable: bool) -> None:
+        self.durable = durable
+        self._root = root
+        self._settled: set[str] = set()
+
+    def makeRoot(self) -> None:
+        """Make the store's root, durably where it was not there."""
+        missing = []
+        directory = self._root
+        while not os.path.isdir(directory):
+            missing.append(directory)
+            directory = os.path.dirname(directory)
+        os.makedirs(self._root, exist_ok=True)
+        if self.durable:
+            for directory in missing:
+                synchronize(os.path.dirname(directory))
+
+    def make(self, directory: str) -> None:
+        """Make a directory that is not there, and forget what was known about it and those above it."""
+        above = directory
+        while above != os.path.dirname(above):
+            self._settled.discard(above)
+            above = os.path.dirname(above)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), directory) from error
+
+    def settle(self, directory: str) -> None:
+        """
+        Make the entries of a directory durable, its own entry, and those of the directories it is in.
+
+        Inside the store that ends at the root, elsewhere at the top of the file system.
+        """
+        if not self.durable:
+            return
+        synchronize(directory)
+        walked = []
+        while directory != self._root and directory not in self._settled:
+            walked.append(directory)
+            if os.path.ismount(directory):
+                break
+            directory = os.path.dirname(directory)
+            try:
+                synchronize(directory)
+            except PermissionError:
+                pass  # cannot be opened, only passed through: nothing can be done for it
+        if walked:
+            if len(self._settled) > _MOST_SETTLED:
+                self._settled.clear()
+            self._settled.update(walked)
+
+
+def synchronize(directory: str) -> None:
+    """Make the entries of a directory durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != EINVAL:  # what a file system says that has nothing to synchronize in directories
+            raise
+    finally:
+        os.close(fd)

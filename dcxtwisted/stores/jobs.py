@@ -1,0 +1,177 @@
+"""
+Work that blocks, in threads: who waits for it and who no longer does, and what a sender is told when it fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from dcxtwisted.errors import StoreRefused
+from dcxtwisted.statuses import OUT_OF_RESOURCES
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: Runs a function with arguments in some thread and returns a Deferred of its result.
+InPool = Callable[..., Deferred[Any]]
+
+#: Seconds a call may take on the reactor's thread before what comes next is better done in the pool.
+QUICK: Final = 0.02
+# For how many seconds that goes for other objects too.
+_SLOW_FOR: Final = 10.0
+_THREADS: Final = 16
+
+_COMMENTS: Final = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
+    errno.EROFS: "read-only file system",
+    errno.EIO: "i/o error",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOENT: "no such directory",
+    errno.ENOTDIR: "no such directory",
+    errno.ENAMETOOLONG: "file name too long",
+    errno.EFBIG: "file too large",
+}
+
+
+def refusal(error: OSError) -> StoreRefused:
+    """Return what a sender is told of an error of the file system, which says nothing of paths."""
+    return StoreRefused(OUT_OF_RESOURCES, _COMMENTS.get(error.errno or 0, "storage failure"))
+
+
+def refusing(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Return what a function returns; its OSError is raised as StoreRefused."""
+    try:
+        return function(*args, **kwargs)
+    except OSError as error:
+        raise refusal(error) from error
+
+
+class Jobs:
+    """
+    Runs functions in a pool and knows which have not returned, even those that nobody waits for any more.
+
+    :ivar underWay: how many have not returned.
+    """
+
+    __slots__ = ("_inPool", "_waiting", "underWay")
+
+    def __init__(self, inPool: InPool) -> None:
+        self._inPool = inPool
+        self._waiting: list[Deferred[None]] = []
+        self.underWay = 0
+
+    def run(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        """Return a Deferred of what C{function} returns; cancelling it ends the waiting, not the function."""
+        told: Deferred[_T] = Deferred()
+        self.underWay += 1
+        self._inPool(function, *args).addBoth(self._returned, told)
+        return told
+
+    def _returned(self, result: _T | Failure, told: Deferred[_T]) -> None:
+        self.underWay -= 1
+        told.callback(result)
+        if not self.underWay:
+            waiting, self._waiting = self._waiting, []
+            for idle in waiting:
+                idle.callback(None)
+
+    def idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when none is under way."""
+        if not self.underWay:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._waiting.append(idle)
+        return idle
+
+
+class Threads:
+    """
+    The threads of one store, and whether it was slow enough of late to need them.
+
+    :ivar reactor: what delays a call.
+    :ivar seconds: the clock by which a call is quick or slow.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        inPool: InPool | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+        maximumWaiting: int = 256,
+    ) -> None:
+        """
+        :param reactor: provides IReactorFromThreads too, where C{inPool} is None.
+        :param inPool: takes the place of a pool of the store's own.
+        :param maximumWaiting: jobs of C{runBounded} that may wait for a thread.
+        """
+        self.reactor = reactor
+        self.seconds = seconds
+        self._given = inPool
+        self._pool: ThreadPool | None = None
+        self._jobs = Jobs(self._inPool)
+        #: As C{Jobs.run}, with OSError as StoreRefused.
+        self.run = self._jobs.run
+        self._bounded = 0
+        self._maximumBounded = _THREADS + maximumWaiting
+        self._slowUntil = float("-inf")
+
+    def start(self) -> None:
+        """Start the threads, as they are needed."""
+        if self._given is None:
+            self._pool = ThreadPool(0, _THREADS, "dcxtwisted.stores")
+            self._pool.start()
+
+    def stop(self) -> Deferred[None]:
+        """Return a Deferred that fires when all jobs have returned and the threads have ended."""
+        return self._jobs.idle().addCallback(self._stopped)
+
+    def _stopped(self, ignored: None) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+
+    def _inPool(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        if self._given is not None:
+            return self._given(refusing, function, *args)
+        if self._pool is None:  # stopped: what is left over is still cleared up
+            return execute(refusing, function, *args)
+        return deferToThreadPool(IReactorFromThreads(self.reactor), self._pool, refusing, function, *args)
+
+    async def runBounded(self, jobs: Jobs, function: Callable[..., _T], *args: object) -> _T:
+        """
+        Return what C{jobs} returns of a function, unless too many wait for a thread already.
+
+        :raises StoreRefused: where they do, with A700.
+        """
+        if self._bounded >= self._maximumBounded:
+            raise StoreRefused(OUT_OF_RESOURCES, "store busy")
+        self._bounded += 1
+        try:
+            return await jobs.run(function, *args)
+        finally:
+            self._bounded -= 1
+
+    def isSlow(self, now: float) -> bool:
+        """Tell whether the store was slow a moment ago."""
+        return now < self._slowUntil
+
+    def wasQuick(self, started: float) -> bool:
+        """Tell whether what began on the reactor's thread at C{started} was quick; remember it where it was not."""
+        now = self.seconds()
+        if now - started <= QUICK:
+            return True
+        self._slowUntil = now + _SLOW_FOR
+        return False

@@ -1,0 +1,195 @@
+"""
+The listener under ``twistd``: its options, its signals, and what a newcomer is told at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.reflect import namedAny
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.configuration import DEFAULT_AE_TITLE, DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
+from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.interfaces import IDCXACCEvents
+from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
+
+_log = Logger()
+
+_DEFAULT_STORE: Final = "dicom-store"
+
+
+class Options(usage.Options):
+    """What ``twistd dcxtwisted`` understands."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Listen for DICOM associations and store the objects that are sent. With no option at all it listens on "
+        f"port {DEFAULT_PORT}, as {DEFAULT_AE_TITLE}, and stores below ./{_DEFAULT_STORE}."
+    )
+    optParameters = [
+        ["ae-title", None, DEFAULT_AE_TITLE, "How the listener calls itself; called AE titles are not checked."],
+        ["store-directory", None, _DEFAULT_STORE, "Where objects are stored; made where it is missing."],
+        [
+            "layout",
+            None,
+            DEFAULT_LAYOUT,
+            "Template for file names below the store directory, over " + ", ".join(KNOWN_ATTRIBUTES) + ".",
+        ],
+        ["max-pdu", None, None, "Largest P-DATA-TF body asked of peers, in bytes; 0 for no limit. [default: 131072]"],
+        ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
+    ]
+    optFlags = [
+        [
+            "no-fsync",
+            None,
+            "Acknowledge objects before the disk has them. A power cut then loses acknowledged objects.",
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.descriptions: list[str] = []
+        self.endpoints: list[IStreamServerEndpoint] = []
+        self.provider: IDCXACCEvents | None = None
+        self.configuration = Configuration()
+
+    def opt_port(self, description: str) -> None:
+        """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112]"""
+        self.descriptions.append(description)
+
+    def postOptions(self) -> None:
+        """Check everything before anything listens: one clear line, and exit status 1."""
+        try:
+            self._check()
+        except ValueError as error:
+            _exit(str(error))
+
+    def _check(self) -> None:
+        from twisted.internet import reactor  # installed by twistd's own options, which come first
+
+        self.endpoints = [
+            endpointFrom(reactor, description) for description in self.descriptions or [str(DEFAULT_PORT)]
+        ]
+        Layout(self["layout"])
+        settings: dict[str, Any] = {"AETitle": self["ae-title"]}
+        if self["max-pdu"] is not None:
+            try:
+                settings["maximumLength"] = int(self["max-pdu"])
+            except ValueError:
+                raise ValueError(f"--max-pdu takes a number of bytes, not {self['max-pdu']!r}") from None
+        self.configuration = Configuration(**settings)
+        if self["events"] is not None:
+            self.provider = _eventsFrom(self["events"])
+
+
+def _eventsFrom(name: str) -> IDCXACCEvents:
+    try:
+        provider = namedAny(name)()
+    except Exception as error:
+        # The application's own code: whatever it raises is why it cannot be had.
+        raise ValueError(f"--events {name}: {type(error).__name__}: {error}") from error
+    try:
+        verifyObject(IDCXACCEvents, provider)
+    except Invalid as error:
+        raise ValueError(f"--events {name}: its result provides no IDCXACCEvents: {error}") from error
+    return provider  # type: ignore[no-any-return]  # verified just now
+
+
+def _exit(message: str) -> NoReturn:
+    sys.stderr.write(f"twistd dcxtwisted: {' '.join(message.split())}\n")
+    sys.exit(1)
+
+
+class ListenerService(MultiService):
+    """The listener with what concerns the process: descriptors, clock, signals, and the lines at the start."""
+
+    def __init__(self, listener: DCXACC, reactor: Any, aeTitle: str) -> None:
+        super().__init__()
+        listener.setServiceParent(self)
+        self._listener = listener
+        self._reactor = reactor
+        self._aeTitle = aeTitle
+        self._asked = 0
+
+    def privilegedStartService(self) -> None:
+        """Prepare the process, then open the store and listen."""
+        _raiseDescriptorLimit()
+        # Before the first timer: a clock that is set must not cut deadlines short.
+        self._reactor.seconds = time.monotonic
+        # twistd's own handlers end the process with the signal; ours stop it in order, with status 0.
+        self._reactor.callWhenRunning(self._installSignals)
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, OSError) as error:
+            _log.critical("cannot start: {error}", error=error)
+            _exit(f"cannot start: {error}")
+        self._greet()
+
+    def _greet(self) -> None:
+        _log.info("AE title {title}; called AE titles are not checked", title=self._aeTitle)
+        _log.info("storing below {directory}", directory=self._listener.storeDirectory)
+        _log.info("no access rules are set: everyone who can connect may store")
+        for port in self._listener.ports[:1]:
+            number = getattr(port.getHost(), "port", None)
+            if number is not None:
+                _log.info(
+                    "send a first object with: storescu -aec {title} 127.0.0.1 {number} FILE.dcm",
+                    title=self._aeTitle,
+                    number=number,
+                )
+
+    def _installSignals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._stop, signal.Signals(number).name)
+
+    def _stop(self, name: str) -> None:
+        self._asked += 1
+        if self._asked == 1:
+            _log.info("{name}: stopping once the objects in flight are done; a second one aborts them", name=name)
+            self._reactor.stop()
+        else:
+            _log.info("{name} again: aborting", name=name)
+            self._listener.factory.abortAll()
+
+
+def _raiseDescriptorLimit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            _log.info("the descriptor limit stays at {soft}: {error}", soft=soft, error=error)
+
+
+def makeService(options: Options) -> IService:
+    """Return the service that twistd runs."""
+    from twisted.internet import reactor  # twistd has installed the one it was asked for
+
+    listener = DCXACC(
+        options.endpoints,
+        options.provider,
+        storeDirectory=os.fspath(options["store-directory"]),
+        layout=options["layout"],
+        durable=not options["no-fsync"],
+        configuration=options.configuration,
+        reactor=reactor,
+    )
+    service: IService = ListenerService(listener, reactor, options.configuration.AETitle)
+    return service

@@ -1,0 +1,237 @@
+"""
+A connection in memory that behaves as a TCP connection under Twisted does.
+
+It obeys ``pauseProducing`` (and then, as Twisted's, tells of no FIN and no RST), bounds what one end has not read,
+drops what is unsent on abort, half-closes and resets, and cuts the stream where it is told to. Nothing moves but in
+``pump``, so a test decides what happens when. TLS goes in between by wrapping the factories in ``TLSMemoryBIOFactory``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Any, TypeAlias
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: What the ends of a connection in memory are called.
+MemoryAddress: TypeAlias = IPv4Address | IPv6Address
+
+
+@implementer(ITCPTransport)
+class MemoryTransport:
+    """
+    One end of a L{MemoryConnection}.
+
+    :ivar bufferSize: the most that one ``dataReceived`` is given.
+    :ivar unread: bytes that have arrived and were not read yet.
+    :ivar paused: the protocol asked for no more data.
+    :ivar closed: why the protocol lost its connection; None while it has it.
+    """
+
+    bufferSize = 65536
+    disconnecting = False
+
+    def __init__(self, host: MemoryAddress, peer: MemoryAddress, capacity: int) -> None:
+        self.unread = bytearray()
+        self.unsent = bytearray()
+        self.paused = False
+        self.closed: Exception | None = None
+        self.noDelay = False
+        self.keepAlive = False
+        self.protocol: IProtocol
+        self.other: MemoryTransport
+        self.cuts: Iterator[int] = repeat(1 << 30)
+        self._host = host
+        self._peer = peer
+        self._capacity = capacity
+        self._aborting = False
+        self._wroteLast = False  # our half is closed: FIN is on its way, or there
+        self._sawFIN = False
+        self._reset = False
+        self._producer: Any = None
+        self._producerPaused = False
+
+    # ITransport and friends
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; dropped when the connection is closing or gone."""
+        if not (self.disconnecting or self._wroteLast or self.closed or self._aborting):
+            self.unsent += data
+            if self._producer is not None and len(self.unsent) > 65536 and not self._producerPaused:
+                self._producerPaused = True
+                self._producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """As C{write}, for all of them."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close when what was written has been sent, and no producer is left."""
+        self.disconnecting = True
+
+    def abortConnection(self) -> None:
+        """Reset: what is unsent is dropped."""
+        self._aborting = True
+
+    def loseWriteConnection(self) -> None:
+        """Send FIN behind what was written, and go on reading."""
+        self._wroteLast = True
+
+    def getPeer(self) -> MemoryAddress:
+        """The address given for the other end."""
+        return self._peer
+
+    def getHost(self) -> MemoryAddress:
+        """The address given for this end."""
+        return self._host
+
+    def getTcpNoDelay(self) -> bool:
+        """As set."""
+        return self.noDelay
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Remember it."""
+        self.noDelay = enabled
+
+    def getTcpKeepAlive(self) -> bool:
+        """As set."""
+        return self.keepAlive
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Remember it."""
+        self.keepAlive = enabled
+
+    def pauseProducing(self) -> None:
+        """Deliver nothing, not even the end, until C{resumeProducing}."""
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """Deliver again."""
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        """As Twisted's: lose the connection."""
+        self.loseConnection()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Have a producer paused while much is unsent."""
+        if self._producer is not None:
+            raise RuntimeError("a producer is registered already")
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+        self._producer = None
+        self._producerPaused = False
+
+    # Moved by the connection
+
+    def send(self) -> bool:
+        """Move what the other end has room for; True where anything moved."""
+        other = self.other
+        if other.closed is not None or self._reset:
+            self.unsent.clear()
+            return False
+        room = self._capacity - len(other.unread)
+        moved = self.unsent[:room]
+        if moved:
+            other.unread += moved
+            del self.unsent[: len(moved)]
+        if self._producerPaused and not self.unsent:
+            self._producerPaused = False
+            self._producer.resumeProducing()
+        if self._wroteLast and not self.unsent and not other._sawFIN:
+            other._sawFIN = True
+            return True
+        return bool(moved)
+
+    def happen(self) -> bool:
+        """Do one thing that is due at this end; False where there is none."""
+        if self.closed is not None:
+            return False
+        if self._aborting:
+            self.unsent.clear()
+            self.other._reset = True
+            return self._lose(ConnectionAborted())
+        if self.disconnecting and not self.unsent and self._producer is None:
+            self.other._sawFIN = True
+            return self._lose(ConnectionDone())
+        if self.paused:
+            return False
+        if self._reset:
+            self.unread.clear()
+            return self._lose(ConnectionLost())
+        if self.unread:
+            size = min(next(self.cuts, 1 << 30), self.bufferSize)
+            chunk = bytes(self.unread[:size])
+            del self.unread[:size]
+            self.protocol.dataReceived(chunk)
+            return True
+        if self._sawFIN:
+            if IHalfCloseableProtocol.providedBy(self.protocol) and not self.other.closed:
+                self._sawFIN = False
+                self.protocol.readConnectionLost()
+                return True
+            return self._lose(ConnectionDone())
+        return False
+
+    def _lose(self, reason: Exception) -> bool:
+        self.closed = reason
+        if self.unread and not self.other._reset:
+            # The kernel answers unread bytes with a reset.
+            self.other._reset = True
+        self.protocol.connectionLost(Failure(reason))
+        return True
+
+
+class MemoryConnection:
+    """
+    Two protocols joined in memory.
+
+    :param server: the protocol that accepted, not yet connected.
+    :param client: the protocol that connects, likewise.
+    :param capacity: the bytes each end may leave unread.
+    :param cuts: sizes of the chunks the server is given, in order; whole once they run out.
+    """
+
+    def __init__(
+        self,
+        server: IProtocol,
+        client: IProtocol,
+        capacity: int = 262144,
+        cuts: Iterable[int] = (),
+        serverAddress: MemoryAddress | None = None,
+        clientAddress: MemoryAddress | None = None,
+    ) -> None:
+        here = serverAddress or IPv4Address("TCP", "127.0.0.1", 11112)
+        there = clientAddress or IPv4Address("TCP", "127.0.0.1", 54321)
+        self.server = MemoryTransport(here, there, capacity)
+        self.client = MemoryTransport(there, here, capacity)
+        self.server.other, self.client.other = self.client, self.server
+        self.server.protocol, self.client.protocol = server, client
+        self.server.cuts = iter(cuts)
+        server.makeConnection(self.server)
+        client.makeConnection(self.client)
+
+    def pump(self, limit: int = 10_000_000) -> None:
+        """
+        Let everything happen that is due, until nothing is.
+
+        :param limit: the most that may happen; more is taken for a loop.
+        :raise RuntimeError: it was more.
+        """
+        ends = (self.server, self.client)
+        for _ in range(limit):
+            if not any([end.send() for end in ends] + [end.happen() for end in ends]):
+                return
+        raise RuntimeError(f"still something to do after {limit} rounds")

@@ -1,0 +1,159 @@
+"""
+What an A-ASSOCIATE-RQ is answered with: a pure function of the request and of what is supported (PS3.8 7.1, PS3.7 D.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import Final
+
+import attrs
+
+from dcxtwisted.uids import (
+    APPLICATION_CONTEXT,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION,
+)
+from dcxtwisted.wire.framing import MINIMUM_PDU_LENGTH
+from dcxtwisted.wire.pdu import (
+    ABSTRACT_SYNTAX_NOT_SUPPORTED,
+    ACCEPTANCE,
+    TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    AsynchronousOperationsWindow,
+    PresentationContextProposal,
+    PresentationContextResult,
+    RoleSelection,
+    SOPClassExtendedNegotiation,
+    UserInformation,
+)
+
+REJECTED_NO_REASON: Final = AssociateRJ(1, 1, 1)
+REJECTED_APPLICATION_CONTEXT: Final = AssociateRJ(1, 1, 2)
+REJECTED_PROTOCOL_VERSION: Final = AssociateRJ(1, 2, 2)
+
+#: Assumed of a peer that sent no usable maximum length item.
+DEFAULT_MAXIMUM_LENGTH: Final = 16384
+
+#: Storage level 2 (full), signatures preserved as the bytes are, no coercion (PS3.4 B.3.1).
+_STORAGE_EXTENDED_NEGOTIATION: Final = bytes.fromhex("020003000000")
+
+
+@attrs.frozen
+class AcceptedContext:
+    """A presentation context both sides agreed on."""
+
+    contextID: int
+    abstractSyntax: str
+    transferSyntax: str
+
+
+@attrs.frozen
+class Supported:
+    """
+    What this side offers.
+
+    :ivar transferSyntaxes: gives the transfer syntaxes taken for an abstract syntax, None where it is not supported.
+    :ivar maximumLength: the P-DATA-TF length to advertise; 0 for no limit.
+    """
+
+    transferSyntaxes: Callable[[str], Container[str] | None]
+    maximumLength: int
+    implementationClassUID: str
+    implementationVersionName: str
+
+
+@attrs.frozen
+class Negotiated:
+    """
+    The terms of an association that may be accepted.
+
+    :ivar accept: the A-ASSOCIATE-AC to send.
+    :ivar contexts: the accepted contexts by ID.
+    :ivar proposed: abstract syntaxes of all proposed contexts by ID, the refused ones too.
+    :ivar maximumLengthToSend: the largest P-DATA-TF body the peer takes; 0 for no limit.
+    """
+
+    accept: AssociateAC
+    contexts: Mapping[int, AcceptedContext]
+    proposed: Mapping[int, str]
+    maximumLengthToSend: int
+
+
+def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | AssociateRJ:
+    """Return the terms on which the association can be accepted, or the rejection that is due."""
+    if not request.protocolVersion & 1:
+        return REJECTED_PROTOCOL_VERSION
+    if request.applicationContexts != (APPLICATION_CONTEXT,):
+        return REJECTED_APPLICATION_CONTEXT
+    if not request.presentationContexts:
+        return REJECTED_NO_REASON
+    maximumLength = request.userInformation.maximumLength
+    if maximumLength is None:
+        maximumLength = DEFAULT_MAXIMUM_LENGTH
+    elif 0 < maximumLength < MINIMUM_PDU_LENGTH:
+        # No fragment of two bytes fits: nothing could ever be answered.
+        return REJECTED_NO_REASON
+    results = [_result(proposal, supported) for proposal in request.presentationContexts]
+    proposed = {proposal.contextID: proposal.abstractSyntax for proposal in request.presentationContexts}
+    contexts = {
+        result.contextID: AcceptedContext(result.contextID, proposed[result.contextID], result.transferSyntax)
+        for result in results
+        if result.result == ACCEPTANCE
+    }
+    accept = AssociateAC(
+        calledAE=request.calledAE,
+        callingAE=request.callingAE,
+        reserved=request.reserved,
+        applicationContexts=(APPLICATION_CONTEXT,),
+        presentationContexts=tuple(results),
+        userInformation=_userInformation(request.userInformation, supported),
+    )
+    return Negotiated(accept, contexts, proposed, maximumLength)
+
+
+def _result(proposal: PresentationContextProposal, supported: Supported) -> PresentationContextResult:
+    taken = supported.transferSyntaxes(proposal.abstractSyntax) if proposal.abstractSyntax else None
+    candidates = [] if taken is None else [syntax for syntax in proposal.transferSyntaxes if syntax in taken]
+    if candidates:
+        return PresentationContextResult(proposal.contextID, ACCEPTANCE, _choice(candidates))
+    # A refused context carries a transfer syntax too, which has no meaning (PS3.8 9.3.3.2).
+    meaningless = (proposal.transferSyntaxes or (IMPLICIT_VR_LITTLE_ENDIAN,))[0]
+    result = ABSTRACT_SYNTAX_NOT_SUPPORTED if taken is None else TRANSFER_SYNTAXES_NOT_SUPPORTED
+    return PresentationContextResult(proposal.contextID, result, meaningless)
+
+
+def _choice(candidates: list[str]) -> str:
+    """The requestor's first, but explicit before implicit little endian: private elements keep their VR."""
+    if candidates[0] == IMPLICIT_VR_LITTLE_ENDIAN and EXPLICIT_VR_LITTLE_ENDIAN in candidates:
+        return EXPLICIT_VR_LITTLE_ENDIAN
+    return candidates[0]
+
+
+def _userInformation(proposed: UserInformation, supported: Supported) -> UserInformation:
+    def isStorage(SOPClassUID: str) -> bool:
+        return SOPClassUID != VERIFICATION and supported.transferSyntaxes(SOPClassUID) is not None
+
+    window = proposed.asynchronousOperationsWindow
+    identity = proposed.userIdentity
+    return UserInformation(
+        maximumLength=supported.maximumLength,
+        implementationClassUID=supported.implementationClassUID,
+        implementationVersionName=supported.implementationVersionName,
+        asynchronousOperationsWindow=None if window is None else AsynchronousOperationsWindow(1, 1),
+        # Storage and verification are served as SCP only: never 1 where 0 was proposed (PS3.7 D.3.3.4).
+        roleSelections=tuple(
+            RoleSelection(role.SOPClassUID, True, False)
+            for role in proposed.roleSelections
+            if role.SCU and supported.transferSyntaxes(role.SOPClassUID) is not None
+        ),
+        extendedNegotiations=tuple(
+            SOPClassExtendedNegotiation(item.SOPClassUID, _STORAGE_EXTENDED_NEGOTIATION)
+            for item in proposed.extendedNegotiations
+            if isStorage(item.SOPClassUID)
+        ),
+        userIdentityResponse=b"" if identity is not None and identity.positiveResponseRequested else None,
+    )
