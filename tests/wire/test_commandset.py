@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -112,6 +112,7 @@ class DecodeTests(SynchronousTestCase):
             else:
                 self.assertMalformed(ECHO_BYTES[:cut])
 
+    @settings(deadline=None)
     @given(
         st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=5)), min_size=1, max_size=9),
         st.binary(max_size=12),
@@ -147,6 +148,7 @@ class EncodeTests(SynchronousTestCase):
             bytes.fromhex("0000 0000 04000000 0C000000 0000 0010 04000000 312E3200"),
         )
 
+    @settings(deadline=None)
     @given(st.dictionaries(st.integers(1, 0xFFFF), st.binary(max_size=9).map(lambda v: v * 2)))
     def test_roundTrip(self, elements: dict[int, bytes]) -> None:
         encoded = encodeCommandSet(elements)

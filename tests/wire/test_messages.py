@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID
 from pynetdicom import dimse_messages
@@ -198,6 +198,7 @@ class ParseTests(SynchronousTestCase):
                     self.assertEqual((error.abortSource, error.abortReason), (2, 6))
                     self.assertEqual(str(error), f"a command without (0000,{number:04X})")
 
+    @settings(deadline=None)
     @given(
         st.sampled_from([0x0001, 0x0030, 0x0FFF, 0x8001]),
         st.dictionaries(st.sampled_from([0x0100, 0x0110, 0x0120, 0x0800, 0x0900]), st.binary(max_size=3), max_size=2),
@@ -319,6 +320,7 @@ class ResponseTests(SynchronousTestCase):
             messages.Response(1, 0x8020, 7, 0x0211, CLASS, b"", "no such service"),
         )
 
+    @settings(deadline=None)
     @given(
         st.integers(0, 0xFFFF),
         st.integers(0, 0xFFFF),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynetdicom import pdu as peer
 from pynetdicom import pdu_primitives as primitives
@@ -843,6 +843,7 @@ answers = st.builds(
 class GeneratedTests(SynchronousTestCase):
     """Hypothesis: round trips, and nothing but a value or RemoteProtocolError for any bytes."""
 
+    @settings(deadline=None)
     @given(requests | answers)
     def test_roundTrip(self, value: pdu.AssociateRQ | pdu.AssociateAC) -> None:
         encoded = value.encode()
@@ -859,14 +860,17 @@ class GeneratedTests(SynchronousTestCase):
             again = value.encode()
             self.assertEqual(pdu.decode(again[0], again[6:]).encode(), again)
 
+    @settings(deadline=None)
     @given(st.integers(0, 255) | st.sampled_from([1, 2, 3, 5, 6, 7]), st.binary(max_size=200))
     def test_randomBytes(self, pduType: int, body: bytes) -> None:
         self.decodeAnything(pduType, body)
 
+    @settings(deadline=None)
     @given(st.sampled_from([1, 2]), st.binary(max_size=300))
     def test_randomItems(self, pduType: int, items: bytes) -> None:
         self.decodeAnything(pduType, fixed() + items)
 
+    @settings(deadline=None)
     @given(
         st.sampled_from([0x20, 0x21, 0x50]),
         st.lists(st.tuples(st.integers(0x2F, 0x5A), st.binary(max_size=40)), max_size=6),
@@ -876,6 +880,7 @@ class GeneratedTests(SynchronousTestCase):
         content = head + b"".join(item(subType, subContent) for subType, subContent in subItems)
         self.decodeAnything(2 if itemType == 0x21 else 1, fixed() + item(itemType, content))
 
+    @settings(deadline=None)
     @given(
         st.sampled_from([FULL_RQ_BYTES, FULL_AC_BYTES, DCMTK_RQ_BYTES]),
         st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=4), st.integers(0, 4)), max_size=5),

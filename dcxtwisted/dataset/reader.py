@@ -13,30 +13,23 @@ oddity.
 from __future__ import annotations
 
 import enum
-import re
-import struct
 import zlib
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Callable
 
 import attrs
 
-_View = bytes | bytearray | memoryview
-
-# What is kept of the top level, in the order of the fields of Head.
-_WANTED = {
-    0x00080016: "SOPClassUID",
-    0x00080018: "SOPInstanceUID",
-    0x0020000D: "StudyInstanceUID",
-    0x0020000E: "SeriesInstanceUID",
-    0x00100020: "PatientID",
-    0x00080060: "Modality",
-    0x00080020: "StudyDate",
-    0x00080050: "AccessionNumber",
-    0x00200011: "SeriesNumber",
-    0x00200013: "InstanceNumber",
-}
-_LAST_WANTED = max(_WANTED)
+from dcxtwisted.dataset.encodings import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    HEAD_ORDER,
+    IMPLICIT,
+    LAST_WANTED,
+    VRS,
+    WANTED,
+    Encoding,
+    View,
+)
+from dcxtwisted.dataset.inflation import Inflation
 
 
 class Wholeness(enum.Enum):
@@ -81,7 +74,7 @@ class Head:
     quirks: tuple[str, ...] = ()
 
 
-_headOf: Callable[..., Head] = Head  # takes the attributes from a list, in the order of _WANTED
+_headOf: Callable[..., Head] = Head  # takes the attributes from a list, in the order of WANTED
 
 _IMPLICIT_UIDS = frozenset({"1.2.840.10008.1.2", "1.2.840.113619.5.2"})  # the second: GE private, big endian pixels
 _BIG_ENDIAN_UID = "1.2.840.10008.1.2.2"
@@ -94,73 +87,11 @@ _DEFLATED_UIDS = frozenset(
     }
 )
 _ENCAPSULATED_ROOTS = (
-    "1.2.840.10008.1.2.4.",  # JPEG, MPEG, HEVC (the JPIP syntaxes among them carry no Pixel Data at all)
+    "1.2.840.10008.1.2.4.",  # JPEG, MPEG, HEVC
     "1.2.840.10008.1.2.5",  # RLE Lossless
     "1.2.840.10008.1.2.1.98",  # Encapsulated Uncompressed
     "1.2.840.10008.1.2.8.1",  # Deflated Image Frame
 )
-
-# The VRs of PS3.5 7.1.2: those with a 16-bit length, and those with two reserved bytes and a 32-bit length.
-_SHORT_VRS = re.findall("..", "AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS")
-_LONG_VRS = re.findall("..", "OBODOFOLOVOWSQSVUCUNURUTUV")
-_VRS = frozenset(VR.encode() for VR in _SHORT_VRS + _LONG_VRS)
-
-# Plain elements, and the wanted ones in their order, are passed by one match of a regular expression: 0.05 us for
-# each element, where the loop in Python takes 0.4 us. It is only a short cut: it passes nothing but whole elements
-# with a known VR and an even length up to 64, and leaves to the loop all others and each tag that the loop looks at.
-_PLAIN_LENGTHS = (2, 4, 8, 6, 10, 12, 16, 14, 0, *range(18, 66, 2))
-_PLAIN_VR = rb"(?:D[SAT]|LO|CS|US|S[HTLS]|UI|IS|TM|PN|LT|F[DL]|A[SET]|UL)"
-_HEAD_TAG = (
-    rb"(?:\x08\x00[^\x16\x18\x20\x50\x60].|[\x09-\x0f\x11-\x1f]\x00..|\x10\x00[^\x20]."
-    rb"|\x20\x00[\x00-\x0c\x0f\x10\x12]\x00)"
-)
-_LATER_TAG = (
-    rb"(?:[^\x00\x02\x08\x10\x20\xfc-\xff]...|\x08\x00[^\x16\x18\x20\x50\x60].|\x10\x00[^\x20]."
-    rb"|\x20\x00[^\x0d\x0e\x11\x13].)"
-)
-_HEAD_ORDER = sorted(_WANTED)
-_Run = Callable[[_View, int], "re.Match[bytes]"]
-
-
-def _runs(explicit: bool) -> tuple[_Run, _Run]:
-    """
-    Matchers of any number of plain elements in little endian, none included: of the head, and past it.
-
-    The first has a group for each of ``_HEAD_ORDER``: the length field and the value.
-    """
-    vr, upper = (_PLAIN_VR, rb"\x00") if explicit else (b"", rb"\x00\x00\x00")
-    lengths = (re.escape(bytes([n])) + upper + (b".{%d}" % n if n else b"") for n in _PLAIN_LENGTHS)
-    value = b"(?:" + b"|".join(lengths) + b")"
-    head = plain = b"(?:" + _HEAD_TAG + vr + value + b")*+"  # possessive: no state is kept for each element
-    for tag in _HEAD_ORDER:
-        head += b"(?:" + re.escape(struct.pack("<HH", tag >> 16, tag & 0xFFFF)) + vr + b"(" + value + b")|)" + plain
-    later = b"(?:" + _LATER_TAG + vr + value + b")*+"
-    # Never None: no element at all matches too.
-    return cast(_Run, re.compile(head, re.DOTALL).match), cast(_Run, re.compile(later, re.DOTALL).match)
-
-
-class _Encoding:
-    """How the elements of a data set are told apart."""
-
-    def __init__(self, explicit: bool, order: str) -> None:
-        def codes(VRs: list[str]) -> frozenset[int]:
-            return frozenset(struct.unpack(order + "H", VR.encode())[0] for VR in VRs)
-
-        self.explicit = explicit
-        self.item = struct.Struct(order + "HHI").unpack_from
-        self.header = struct.Struct(order + "HHHH").unpack_from if explicit else self.item
-        self.longLength = struct.Struct(order + "I").unpack_from
-        self.short = codes(_SHORT_VRS)
-        self.long = codes(_LONG_VRS)
-        (self.SQ,) = codes(["SQ"])
-        (self.UN,) = codes(["UN"])
-        self.runs: tuple[_Run, _Run] | tuple[None, None] = (None, None) if order == ">" else _runs(explicit)
-        self.lengthSize = 2 if explicit else 4
-
-
-_EXPLICIT = _Encoding(True, "<")
-_IMPLICIT = _Encoding(False, "<")
-_BIG_ENDIAN = _Encoding(True, ">")
 
 # Where the walk stands.
 _BEGINNING, _ELEMENTS, _SEQUENCE, _FRAGMENTS, _ZEROS, _OVER = range(6)
@@ -192,26 +123,27 @@ class DataSetReader:
         self._syntax = transferSyntaxUID
         self._maximumDepth = maximumDepth
         self._maximumValueLength = maximumValueLength
-        self._encoding = _EXPLICIT
+        self._encoding = EXPLICIT
         self._state = _BEGINNING
-        self._stack: list[_Encoding] = []  # for each open sequence: the encoding to return to
+        self._stack: list[Encoding] = []  # for each open sequence: the encoding to return to
         self._skip = 0  # bytes to pass before the next header
         self._carry = bytearray()  # the start of an element that was cut in its header or wanted value
         self._needed = 0  # how long the carry must be for the walk to go on
         self._valueEnd = 0  # where the value of the carried element ends; 0 while that is not known
-        self._tag = 0  # the element that is being skipped, or whose fragments are
+        self._tag = 0  # the element that is being skipped or carried, or whose fragments are
         self._found: dict[int, bytes] = {}
         self._quirks: dict[str, None] = {}
         self._certain = True  # no step was a guess: if the next is impossible, the data set is to blame
+        self._cutIsCertain = True  # the same, as it was where the value being skipped or carried began
         self._stopped = False
-        self._inflation = _Inflation() if transferSyntaxUID in _DEFLATED_UIDS else None
+        self._inflation = Inflation() if transferSyntaxUID in _DEFLATED_UIDS else None
 
     @property
     def attributes(self) -> dict[str, str]:
         """The head attributes found so far, by keyword."""
-        return {_WANTED[tag]: value.rstrip(b"\0 ").decode("latin-1") for tag, value in self._found.items()}
+        return {WANTED[tag]: value.rstrip(b"\0 ").decode("latin-1") for tag, value in self._found.items()}
 
-    def feed(self, view: _View) -> None:
+    def feed(self, view: View) -> None:
         """Take the next bytes; nothing of the buffer is kept past the call."""
         size = len(view)
         self.size += size
@@ -229,7 +161,7 @@ class DataSetReader:
         if not self.defect:
             self._judgeEnd()
         found = self._found
-        values = [found.get(tag, b"").rstrip(b"\0 ").decode("latin-1") for tag in _WANTED]
+        values = [found.get(tag, b"").rstrip(b"\0 ").decode("latin-1") for tag in WANTED]
         if not self.defect and not (values[0] and values[1]):
             self.defect = "no SOP Class UID or no SOP Instance UID"
         self.headComplete = True
@@ -238,7 +170,7 @@ class DataSetReader:
             wholeness = Wholeness.BROKEN
         return _headOf(*values, self.size, wholeness, self.defect, tuple(self._quirks))
 
-    def _feedDeflated(self, view: _View, inflation: _Inflation) -> None:
+    def _feedDeflated(self, view: View, inflation: Inflation) -> None:
         if self.defect:
             return
         try:
@@ -254,7 +186,7 @@ class DataSetReader:
 
     # The walk.
 
-    def _scan(self, view: _View) -> None:
+    def _scan(self, view: View) -> None:
         """Walk over a chunk that is longer than what is to be skipped."""
         pos, self._skip = self._skip, 0
         end = len(view)
@@ -281,7 +213,7 @@ class DataSetReader:
         self._carry.clear()
         self._carry += carried[self._walk(carried, 0, len(carried)) :]
 
-    def _walk(self, view: _View, pos: int, end: int) -> int:
+    def _walk(self, view: View, pos: int, end: int) -> int:
         """
         Walk to the end, or to an element that needs more bytes than there are.
 
@@ -306,7 +238,7 @@ class DataSetReader:
                 pos = self._items(view, pos, end)
         return pos
 
-    def _begin(self, view: _View) -> None:
+    def _begin(self, view: View) -> None:
         """Judge by the first bytes which encoding this is, and that it is no file in place of a data set."""
         if view[128:_PART10_BYTES] == b"DICM\x02\x00":
             self._refuse("a Part 10 file inside the data set")
@@ -315,19 +247,19 @@ class DataSetReader:
         code, syntax = bytes(view[4:6]), self._syntax
         standard = syntax.startswith(_STANDARD_ROOT)
         if syntax == _BIG_ENDIAN_UID:
-            self._encoding = _BIG_ENDIAN
-        elif code in _VRS:
+            self._encoding = BIG_ENDIAN
+        elif code in VRS:
             if syntax in _IMPLICIT_UIDS:
                 self._quirks["explicit VR in an implicit VR syntax"] = None
             elif not standard and not view[0] and view[1]:
-                self._encoding = _BIG_ENDIAN
+                self._encoding = BIG_ENDIAN
         elif syntax in _IMPLICIT_UIDS or not (standard or _isCapitals(code)):
-            self._encoding = _IMPLICIT
+            self._encoding = IMPLICIT
         elif not _isPrintable(code):
             self._quirks["implicit VR in an explicit VR syntax"] = None
-            self._encoding = _IMPLICIT
+            self._encoding = IMPLICIT
 
-    def _elements(self, view: _View, pos: int, end: int) -> int:
+    def _elements(self, view: View, pos: int, end: int) -> int:
         """Walk over elements of the top level or of an item, until the state changes or the bytes run out."""
         encoding = self._encoding
         explicit, unpack, short, vr = encoding.explicit, encoding.header, encoding.short, 0
@@ -354,25 +286,27 @@ class DataSetReader:
                 group, element, length = unpack(view, pos)
             if group < low or group > high:
                 tag = group << 16 | element
-                if tag in _WANTED and length != _UNDEFINED:
+                if tag in WANTED and length != _UNDEFINED:
                     stop = start + min(length, self._maximumValueLength)
                     if stop > end:
-                        self._needed, self._valueEnd, self._tag = stop - pos, start + length - pos, tag
+                        self._needed, self._valueEnd = stop - pos, start + length - pos
+                        self._tag, self._cutIsCertain = tag, self._certain
                         return pos
                     self._keep(tag, bytes(view[start:stop]))
                 elif group > high or group == 2 or group == 0:
                     return self._special(pos, tag, vr, length)
-                elif tag > _LAST_WANTED and low > 0x21:
+                elif tag > LAST_WANTED and low > 0x21:
                     self.headComplete = True
                     low, run = 0x21, encoding.runs[1]
             if length == _UNDEFINED:
                 self._enter(group << 16 | element, vr)
                 return start
-            if length & 1:
-                self._doubt("odd length")
             pos = start + length
             if pos > end:
-                self._skip, self._tag = pos - end, group << 16 | element
+                self._skip, self._tag, self._cutIsCertain = pos - end, group << 16 | element, self._certain
+            if length & 1:
+                self._doubt("odd length")  # some of these have a pad byte that is not counted
+            if pos > end:
                 return end
             if run is not None:
                 match = run(view, pos)
@@ -382,7 +316,7 @@ class DataSetReader:
         self._needed = 8
         return pos
 
-    def _longHeader(self, view: _View, pos: int, tag: int, vr: int, length: int) -> tuple[int, int, int]:
+    def _longHeader(self, view: View, pos: int, tag: int, vr: int, length: int) -> tuple[int, int, int]:
         """
         Read the header of an element in explicit VR whose VR is none of those with a 16-bit length.
 
@@ -439,7 +373,7 @@ class DataSetReader:
         fragments = tag == _PIXEL_DATA
         if encoding.explicit and vr != encoding.SQ:
             if vr == encoding.UN or vr == 0:
-                self._encoding = _IMPLICIT  # PS3.5 6.2.2, whatever the transfer syntax
+                self._encoding = IMPLICIT  # PS3.5 6.2.2, whatever the transfer syntax
             else:
                 fragments = True
         if fragments:
@@ -450,7 +384,7 @@ class DataSetReader:
             self._state = _SEQUENCE
         self._stack.append(encoding)
 
-    def _items(self, view: _View, pos: int, end: int) -> int:
+    def _items(self, view: View, pos: int, end: int) -> int:
         """Walk over the items of a sequence, or over fragments, by their lengths."""
         unpack = self._encoding.item
         last = end - 8
@@ -473,7 +407,7 @@ class DataSetReader:
                 return pos + 8
             pos += 8 + length
             if pos > end:
-                self._skip = pos - end
+                self._skip, self._cutIsCertain = pos - end, self._certain
                 return end
         self._needed = 8
         return pos
@@ -491,7 +425,7 @@ class DataSetReader:
         start = self._encoding.lengthSize
         stop = start + self._maximumValueLength
         found = self._found
-        for tag, value in zip(_HEAD_ORDER, groups, strict=True):
+        for tag, value in zip(HEAD_ORDER, groups, strict=True):
             if value is not None:
                 if tag in found:
                     self._quirks["repeated element"] = None
@@ -499,7 +433,7 @@ class DataSetReader:
                     found[tag] = value[start:stop]
 
     def _countNativePixels(self) -> None:
-        if self._syntax.startswith(_ENCAPSULATED_ROOTS):
+        if self._inflation is None and self._syntax.startswith(_ENCAPSULATED_ROOTS):
             self._doubt("Pixel Data of defined length in an encapsulated syntax")
 
     def _doubt(self, quirk: str) -> None:
@@ -553,13 +487,13 @@ class DataSetReader:
 
     def _judgeCut(self, missing: int) -> None:
         fragment = self._state == _FRAGMENTS and len(self._stack) == 1
-        if self._certain and (fragment or not self._stack):
+        if self._cutIsCertain and (fragment or not self._stack):
             name = f"{'fragment' if fragment else 'value'} of ({self._tag >> 16:04X},{self._tag & 0xFFFF:04X})"
             self._refuse(f"{name} cut by {missing} bytes")
         else:
             self._stop("ends inside a value")
 
-    def _judgeInflation(self, inflation: _Inflation) -> None:
+    def _judgeInflation(self, inflation: Inflation) -> None:
         self._quirks.update(dict.fromkeys(inflation.quirks()))
         if inflation.capped:
             self._stop("inflates beyond the limit")
@@ -575,84 +509,3 @@ def _isPrintable(code: bytes) -> bool:
 
 def _isCapitals(code: bytes) -> bool:
     return code.isalpha() and code.isupper()
-
-
-class _Inflation:
-    """
-    A deflated data set as blocks of inflated bytes, none longer than 64 KiB.
-
-    Raw RFC 1951 is what PS3.5 A.5 asks for. A zlib or gzip header is known by two bytes which no encoder writes
-    at the start of a raw stream: a block of the reserved type, or a stored one with pad bits set.
-
-    :ivar ended: the end of the deflated stream was seen.
-    :ivar capped: it inflated to more than any data set does, and nothing more is inflated.
-    """
-
-    __slots__ = ("_inflate", "_inflated", "_received", "_start", "_trailing", "_wrapped", "capped", "ended")
-
-    _BLOCK = 65536
-    _PART = 16384  # zlib copies what it has not used at every block, so it is not given much at once
-
-    def __init__(self) -> None:
-        self._start = b""
-        self._inflate: zlib._Decompress | None = None
-        self._received = 0
-        self._inflated = 0
-        self._trailing = b""  # what follows the stream, as far as it matters
-        self._wrapped = False
-        self.ended = False
-        self.capped = False
-
-    def blocks(self, view: _View) -> Iterator[bytes]:
-        """
-        The inflated bytes of one more chunk.
-
-        :raise zlib.error: the stream is corrupt.
-        """
-        self._received += len(view)
-        if self._inflate is None:
-            missing = 2 - len(self._start)
-            self._start += bytes(view[:missing])
-            if len(self._start) < 2:
-                return
-            self._inflate = zlib.decompressobj(self._windowBits(*self._start))
-            yield from self._blocksOf(self._inflate, self._start)
-            view = view[missing:]
-        for offset in range(0, len(view), self._PART):
-            yield from self._blocksOf(self._inflate, view[offset : offset + self._PART])
-
-    def _windowBits(self, first: int, second: int) -> int:
-        """What zlib is to be told of the kind of stream that begins with these two bytes."""
-        gzip = first == 0x1F and second == 0x8B
-        wrapped = first & 0x0F == 8 and first < 0x80 and (first << 8 | second) % 31 == 0
-        self._wrapped = gzip or wrapped
-        return 31 if gzip else 15 if wrapped else -15
-
-    def _blocksOf(self, inflate: zlib._Decompress, rest: _View) -> Iterator[bytes]:
-        while not self.ended and not self.capped:
-            block = inflate.decompress(rest, self._BLOCK)
-            self._inflated += len(block)
-            if self._inflated > (16 << 20) + 200 * self._received:
-                self.capped = True
-            yield block
-            if inflate.eof:
-                self.ended = True
-                rest = inflate.unused_data
-            elif len(block) < self._BLOCK:
-                return
-            else:
-                rest = inflate.unconsumed_tail
-        if self.ended:
-            self._trailing += bytes(rest[: 18 - len(self._trailing)])
-
-    def quirks(self) -> Iterator[str]:
-        """What was odd about the stream."""
-        if self._wrapped:
-            yield "zlib or gzip header before the deflated stream"
-        if self._trailing not in (b"", b"\0"):
-            yield "bytes after the deflated stream"
-
-    @property
-    def overrun(self) -> bool:
-        """More follows the stream than the pad byte and the 16 bytes that are let pass."""
-        return len(self._trailing) > 17
