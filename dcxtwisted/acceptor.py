@@ -83,7 +83,8 @@ class DCXACC(Service):
         self._clock = cast(IReactorTime, reactor)
         self._endpoints = [endpointFrom(reactor, endpoint) for endpoint in given]
         self._ports: list[IListeningPort] = []
-        self._listening: Deferred[None] | None = None
+        self._listening: Deferred[Any] | None = None
+        self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
         self._memory = MemoryStore()
         services: list[IDIMSEService] = [
@@ -134,56 +135,83 @@ class DCXACC(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Open the store and listen, while privileges last.
+        Listen, while privileges last; what comes waits until the reactor goes on.
 
-        :raise OSError: the store directory cannot be made or written to.
-        :raise CannotListenError: a port cannot be had.
+        :raise CannotListenError: a port cannot be had; then none is kept open.
         """
         self._listen()
         super().privilegedStartService()
 
     def startService(self) -> None:
-        """As C{privilegedStartService}, where that was not called."""
+        """
+        Open the store, as whoever the process is by now, and listen where C{privilegedStartService} did not.
+
+        :raise CannotListenError: a port cannot be had; then none is kept open.
+        :raise OSError: the store directory cannot be made or written to; no port is kept open.
+        """
         self._listen()
+        if not self.running:
+            try:
+                # Behind the ports: a start that fails there leaves no thread to wait for.
+                self._files.start()
+            except Exception:
+                self.stopService()
+                raise
         super().startService()
 
     def _listen(self) -> None:
         if self._listening is not None:
             return
+        if self._whenStopped:
+            raise RuntimeError("still stopping: start again when the Deferred of stopService has fired")
         if getattr(self._clock, "seconds", None) is time.time:
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
-        self._files.start()
-        attempts = [endpoint.listen(self.factory) for endpoint in self._endpoints]
         failures: list[Failure] = []
-        self._listening = DeferredList(attempts, consumeErrors=True).addCallback(self._listens, failures)
+        attempts = [
+            maybeDeferred(endpoint.listen, self.factory).addCallbacks(self._listens, failures.append)
+            for endpoint in self._endpoints
+        ]
+        self._listening = DeferredList(attempts)
         if failures:
-            # What fails at once is the caller's to deal with; what fails later was logged.
+            # What fails at once is the caller's to deal with.
+            self.stopService()
             failures[0].raiseException()
+        self._listening.addCallback(self._listenedLate, failures)
 
-    def _listens(self, results: list[tuple[bool, Any]], failures: list[Failure]) -> None:
-        for succeeded, result in results:
-            if succeeded:
-                self._ports.append(result)
-                _log.info("listening on {address}", address=result.getHost())
-            else:
-                failures.append(result)
-                _log.error("cannot listen: {error}", error=result.value)
-        if failures:
+    def _listens(self, port: IListeningPort) -> None:
+        self._ports.append(port)
+        _log.info("listening on {address}", address=port.getHost())
+
+    def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
+        """All endpoints have answered; where one could not listen, and nobody stops already, stop."""
+        if failures and self._listening is not None:
+            for failure in failures:
+                _log.error("cannot listen: {error}", error=failure.value)
             self.stopService()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, finish what is in flight, abort the rest; the Deferred fires when nothing is left."""
         super().stopService()
-        return Deferred.fromCoroutine(self._stop())
+        stopped: Deferred[None] = Deferred()
+        self._whenStopped.append(stopped)
+        if len(self._whenStopped) == 1:
+            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
+        return stopped
 
     async def _stop(self) -> None:
         listening, self._listening = self._listening, None
-        if listening is None:
-            return
+        if listening is not None:
+            listening.cancel()  # endpoints that have not answered yet
+            await listening
         ports, self._ports = self._ports, []
         await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await self.factory.stop(self.configuration.stopDeadline)
         await self._files.stop()
+
+    def _stopped(self, result: Failure | None) -> None:
+        waiting, self._whenStopped = self._whenStopped, []
+        for stopped in waiting:
+            stopped.callback(result)
 
 
 def _transferSyntaxes(services: Sequence[IDIMSEService]) -> Callable[[str], Container[str] | None]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
-from typing import Protocol as TypingProtocol
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -23,6 +21,7 @@ from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
+from dcxtwisted.transports import Transport, hostOf, lowestTransport, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
@@ -41,8 +40,6 @@ _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _LARGEST_SHARE: Final = 256 * 1024
 _SMALLEST_SHARE: Final = 8 * 1024
 _ALL_SHARES: Final = 8 * 1024 * 1024
-
-_IPV4_MAPPED: Final = "::ffff:"
 
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
@@ -88,27 +85,6 @@ class Association:
         return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"
 
 
-def hostOf(address: IAddress) -> str:
-    """Return the host of an address as text; 'local' where it has none."""
-    if isinstance(address, IPv4Address | IPv6Address):
-        host: str = address.host
-        # A listener on both protocols sees IPv4 peers in mapped form.
-        return host.removeprefix(_IPV4_MAPPED) if "." in host else host
-    return "local"
-
-
-class _Transport(TypingProtocol):
-    """What is asked of a transport; Twisted's interfaces name it in several places."""
-
-    def write(self, data: bytes, /) -> object: ...
-    def loseConnection(self) -> object: ...
-    def abortConnection(self) -> object: ...
-    def pauseProducing(self) -> object: ...
-    def resumeProducing(self) -> object: ...
-    def getPeer(self) -> IAddress: ...
-    def getHost(self) -> IAddress: ...
-
-
 class AssociationProtocol(Protocol):
     """One association, as acceptor."""
 
@@ -125,7 +101,8 @@ class AssociationProtocol(Protocol):
         self._draining = False
         self._paused = False
         self._asking: Deferred[Any] | None = None  # OnConnection, while it decides
-        self._answer: Negotiated | AssociateRJ | None = None  # decided, but not yet applied
+        # Decided, but not yet applied; with why, where it is a refusal.
+        self._answer: tuple[Association, Negotiated | AssociateRJ, str] | None = None
         self._releaseRequested = False
         self._stopping = False
         self._closing = False
@@ -142,11 +119,12 @@ class AssociationProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Twisted calls this when the connection is up."""
-        transport = self._connection = cast(_Transport, self.transport)
+        transport = self._connection = cast(Transport, self.transport)
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-        self._lowest = _lowestTransport(transport)
+        self._lowest = lowestTransport(transport)
+        self._write = writerOf(transport)
         self.factory.protocols.add(self)
         self._core.connectionMade()
         self._drain()
@@ -164,6 +142,7 @@ class AssociationProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted calls this once, when the connection is gone."""
+        self.connected = 0
         self.factory.protocols.discard(self)
         self._inHand = None
         self._core.connectionLost()
@@ -210,6 +189,8 @@ class AssociationProtocol(Protocol):
             _log.failure("an association failed")
             self._draining = False
             self.abort()
+            # Where there was nothing to abort, what follows from its end is still to be done.
+            self._drain()
         finally:
             self._draining = False
         self._adjustReading()
@@ -300,7 +281,7 @@ class AssociationProtocol(Protocol):
         association.quirks.update(request.quirks)
         outcome = negotiate(request, factory.supported)
         if isinstance(outcome, AssociateRJ):
-            self._refuse(association, outcome, "by negotiation")
+            self._answer = association, outcome, "by negotiation"
             return
         self._negotiated = outcome
         association.acceptedContexts = outcome.contexts
@@ -319,6 +300,9 @@ class AssociationProtocol(Protocol):
         if isinstance(answer, Deferred):
             self._asking = answer
             answer.addBoth(self._decided, association)
+            if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
+                # OnConnection aborted it, and answers all the same.
+                answer.cancel()
         else:
             self._decided(answer, association)
 
@@ -328,14 +312,27 @@ class AssociationProtocol(Protocol):
             return  # the peer is gone, nobody is there to be told
         if answer is True:
             assert self._negotiated is not None
-            self.association = association
-            self._answer = self._negotiated
+            self._answer = association, self._negotiated, ""
         else:
-            self._refuse(association, *_rejection(answer, association))
+            self._answer = association, *_rejection(answer, association)
         self._drain()
 
+    def _applyAnswer(self) -> None:
+        assert self._answer is not None
+        (association, answer, why), self._answer = self._answer, None
+        if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
+            return  # what had arrived already, behind the request, ended it
+        if isinstance(answer, AssociateRJ):
+            self._refuse(association, answer, why)
+            return
+        self._provider = self.factory.makeProvider(answer, association, self._sendResponse, self._woken)
+        self.association = association
+        self.factory.associations.add(association)
+        self._core.send(answer.accept)
+        self._watch.start()
+
     def _refuse(self, association: Association, rejection: AssociateRJ, why: str) -> None:
-        self._answer = rejection
+        self._core.send(rejection)
         _log.info(
             "association refused {why}: from {calling} ({host}) to {called}, {result}/{source}/{reason}",
             why=why,
@@ -347,25 +344,13 @@ class AssociationProtocol(Protocol):
             reason=rejection.reason,
         )
 
-    def _applyAnswer(self) -> None:
-        answer, self._answer = self._answer, None
-        if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
-            # What had arrived already, behind the request, ended it.
-            self.association = None
-        elif isinstance(answer, Negotiated):
-            assert self.association is not None
-            self._provider = self.factory.makeProvider(answer, self.association, self._sendResponse, self._drain)
-            self.factory.associations.add(self.association)
-            self._core.send(answer.accept)
-            self._watch.start()
-        elif answer is not None:
-            self._core.send(answer)
+    def _woken(self) -> None:
+        """What had to wait can go on; it may be the peer that was held up, and its time begins anew."""
+        self._watch.heard = self.factory.clock.seconds()
+        self._drain()
 
     def _releaseReceived(self, event: ReleaseRQ) -> None:
         self._releaseRequested = True
-
-    def _releaseConfirmed(self, event: ReleaseRP) -> None:
-        self._end("released", "released")
 
     def _abortReceived(self, event: Abort) -> None:
         self._end("aborted", f"aborted by the peer ({event.source}/{event.reason})")
@@ -381,9 +366,9 @@ class AssociationProtocol(Protocol):
     def _end(self, reason: str, how: str) -> None:
         self._inHand = None
         self._releaseRequested = False
+        self._setReceiving(False)
         association = self.association
-        if association is None or self._provider is None:
-            self.association = None
+        if association is None:
             if self._asking is not None:
                 asking, self._asking = self._asking, None
                 asking.cancel()
@@ -391,6 +376,7 @@ class AssociationProtocol(Protocol):
         elif not association.ended:
             association.ended = reason
             self._how = how
+            assert self._provider is not None
             self._provider.ended()
 
     def _reportEnd(self) -> None:
@@ -413,6 +399,8 @@ class AssociationProtocol(Protocol):
             received=association.bytesReceived,
             quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(self.quirks.items())),
         )
+        if association.ended == "timed out":
+            self.factory.tell(self.factory.events.OnTimeout, association)
         self.factory.tell(self.factory.events.OnAssocEnd, association, association.ended)
         self.factory.connectionGone()
 
@@ -429,8 +417,9 @@ class AssociationProtocol(Protocol):
 
     def _close(self) -> None:
         """Close in order, and hard where that has not come to an end by ARTIM."""
-        self._ARTIM.start()
-        self._connection.loseConnection()
+        if self.connected:
+            self._ARTIM.start()
+            self._connection.loseConnection()
 
     def _patience(self) -> float:
         inside = self._core.insidePDU or self._busy
@@ -444,18 +433,14 @@ class AssociationProtocol(Protocol):
     def _silentTooLong(self) -> None:
         if self._core.state is State.ESTABLISHED:
             self._abort("timed out", f"aborted here: nothing came for {self._patience():g} s")
-            self.factory.tell(self.factory.events.OnTimeout, self.association)
             self._drain()
 
-    # The one writer
+    # What is written; nobody else does
 
     def _sendResponse(self, response: Response) -> None:
         assert self._negotiated is not None
         PDUs = fragment(response.contextID, True, response.encode(), self._negotiated.maximumLengthToSend)
         self._write(self._core.sendData(PDUs))
-
-    def _write(self, data: bytes) -> None:
-        self._connection.write(data)
 
 
 _HAPPENED: Final[dict[type, Callable[[AssociationProtocol, Any], None]]] = {
@@ -464,7 +449,6 @@ _HAPPENED: Final[dict[type, Callable[[AssociationProtocol, Any], None]]] = {
     Directive: AssociationProtocol._directed,
     AssociateRQ: AssociationProtocol._associateRequested,
     ReleaseRQ: AssociationProtocol._releaseReceived,
-    ReleaseRP: AssociationProtocol._releaseConfirmed,
     Abort: AssociationProtocol._abortReceived,
     ProviderAborted: AssociationProtocol._providerAborted,
 }
@@ -481,14 +465,6 @@ def _rejection(answer: object, association: Association) -> tuple[AssociateRJ, s
     if answer is None:
         return AssociateRJ(1, 1, 1), "by OnConnection, which answered None instead of True or False"
     return AssociateRJ(1, 1, 1), "by OnConnection"
-
-
-def _lowestTransport(transport: _Transport) -> Any:
-    """Return the transport beneath every TLS or proxy wrapper."""
-    lowest: Any = transport
-    while (inner := getattr(lowest, "transport", None)) is not None:
-        lowest = inner
-    return lowest
 
 
 @implementer(IProtocolFactory)

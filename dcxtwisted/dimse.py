@@ -106,7 +106,7 @@ class DIMSEProvider:
     @property
     def busy(self) -> bool:
         """True inside a message and while an operation is outstanding."""
-        if self._outstanding or self._waiting is not None:
+        if self._outstanding or self._waiting is not None or self._writing is not None:
             return True
         return self._assembler.insideMessage and not self._over
 
@@ -128,19 +128,12 @@ class DIMSEProvider:
         """See L{IDIMSEProvider.ended}."""
         self._over = True
         self._waiting = None
-        exchange = self._receiving
-        if exchange is None:
-            return
-        self._receiving = None
+        exchange, self._receiving = self._receiving, None
         if self._settingUp is not None:
             self._settingUp.cancel()
-        if exchange.receiver is not None:
-            if self._writing is None:
-                self._lose(exchange)
-            # Otherwise the write is let finish first: _written goes on from there.
-        elif self._settingUp is None:
-            # Drained: nobody has to be told.
-            self._outstanding.discard(exchange)
+        elif exchange is not None and self._writing is None:
+            self._lose(exchange)
+        # A write is let finish first: _written goes on from there.
 
     # One message after the other
 
@@ -151,28 +144,47 @@ class DIMSEProvider:
             context = AcceptedContext(request.contextID, self._proposed[request.contextID], "")
             service = None
             status = SOP_CLASS_NOT_SUPPORTED
+            _log.info(
+                "request refused with {status:04X} (context not accepted, for {abstractSyntax}) for {association}",
+                status=status,
+                abstractSyntax=ascii(context.abstractSyntax),
+                association=self._association,
+            )
         else:
             service = self._services.get(request.commandField)
             status = UNRECOGNIZED_OPERATION
         exchange = Exchange(self, request, context, self._association)
         self._outstanding.add(exchange)
-        if request.hasDataSet:
-            self._receiving = exchange
+        receiver: IDataSetReceiver | Deferred[IDataSetReceiver | None] | None = None
         if service is None:
             exchange.respond(request.response(status))
-            return
-        try:
-            receiver = service.requestReceived(request, exchange)
-        except Exception:
-            self._serviceFailed(exchange, Failure())
-            return
+        else:
+            try:
+                receiver = service.requestReceived(request, exchange)
+            except Exception:
+                self._serviceFailed(Failure(), exchange)
+        if request.hasDataSet:
+            self._receiveInto(receiver, exchange)
+        elif isinstance(receiver, Deferred):
+            receiver.addErrback(self._serviceFailed, exchange)
+
+    def _receiveInto(
+        self, receiver: IDataSetReceiver | Deferred[IDataSetReceiver | None] | None, exchange: Exchange
+    ) -> None:
+        """Have the data set that follows passed to a receiver; the service may have ended the association."""
         if not isinstance(receiver, Deferred):
             exchange.receiver = receiver
+            if self._over:
+                self._lose(exchange)
+            else:
+                self._receiving = exchange
             return
+        self._receiving = exchange
         self._settingUp = receiver
-        if request.hasDataSet:
-            self.holding = True
+        self.holding = True
         receiver.addCallbacks(self._setUp, self._notSetUp, callbackArgs=(exchange,), errbackArgs=(exchange,))
+        if self._over:
+            receiver.cancel()
 
     def _setUp(self, receiver: IDataSetReceiver | None, exchange: Exchange) -> None:
         self._settingUp = None
@@ -183,14 +195,11 @@ class DIMSEProvider:
             self._goOn()
 
     def _notSetUp(self, failure: Failure, exchange: Exchange) -> None:
-        self._settingUp = None
-        if self._over:
-            self._lose(exchange)
-        else:
-            self._serviceFailed(exchange, failure)
-            self._goOn()
+        if not self._over:
+            self._serviceFailed(failure, exchange)
+        self._setUp(None, exchange)
 
-    def _serviceFailed(self, exchange: Exchange, failure: Failure) -> None:
+    def _serviceFailed(self, failure: Failure, exchange: Exchange) -> None:
         _log.failure("a DIMSE service failed", failure)
         exchange.receiver = None
         exchange.respond(exchange.request.response(OUT_OF_RESOURCES))
@@ -202,43 +211,67 @@ class DIMSEProvider:
         if exchange is None:
             return  # of a response nobody asked for
         receiver = exchange.receiver
-        if receiver is None:
+        if receiver is None or not pdv.view:
             if pdv.isLast:
                 self._passed(exchange)
             return
-        waiting = receiver.dataReceived(pdv.view) if pdv.view else None
+        # Where the association ends inside the call, what follows from it is done behind it.
+        self._receiving = None
+        try:
+            waiting = receiver.dataReceived(pdv.view)
+        except Exception:
+            waiting = None
+            self._serviceFailed(Failure(), exchange)
         if waiting is not None:
-            self._writing = waiting
-            self.holding = True
-            waiting.addErrback(self._writeFailed, exchange)
-            waiting.addCallback(self._written, exchange, pdv.isLast)
+            self._wait(waiting, exchange, pdv.isLast)
         elif pdv.isLast:
             self._passed(exchange)
+        elif self._over:
+            self._lose(exchange)
+        else:
+            self._receiving = exchange
 
-    def _writeFailed(self, failure: Failure, exchange: Exchange) -> None:
-        self._serviceFailed(exchange, failure)
+    def _wait(self, waiting: Deferred[None], exchange: Exchange, isLast: bool) -> None:
+        """Give nothing more until a piece was written; with the last one the request is wholly received already."""
+        self._writing = waiting
+        self.holding = True
+        if isLast:
+            exchange.dataSetPassed()
+        else:
+            self._receiving = exchange
+        waiting.addErrback(self._serviceFailed, exchange)
+        waiting.addCallback(self._written, exchange, isLast)
 
     def _written(self, ignored: None, exchange: Exchange, isLast: bool) -> None:
         self._writing = None
-        if self._over:
-            self._lose(exchange)
-            return
         if isLast:
-            self._passed(exchange)
+            self._complete(exchange)
+        elif self._over:
+            self._lose(exchange)
         self._goOn()
 
     def _passed(self, exchange: Exchange) -> None:
         self._receiving = None
         exchange.dataSetPassed()
+        self._complete(exchange)
+
+    def _complete(self, exchange: Exchange) -> None:
         if exchange.receiver is not None:
-            exchange.receiver.dataCompleted()
+            try:
+                exchange.receiver.dataCompleted()
+            except Exception:
+                self._serviceFailed(Failure(), exchange)
 
     def _lose(self, exchange: Exchange) -> None:
         exchange.dataPassed = True  # nothing more comes: the next response is the end
-        if exchange.receiver is not None:
-            exchange.receiver.dataLost()
-        else:
+        if exchange.receiver is None:
             self.finished(exchange, None)
+            return
+        try:
+            exchange.receiver.dataLost()
+        except Exception:
+            self._serviceFailed(Failure(), exchange)
+        exchange.dataSetPassed()  # one that answered early does not answer again
 
     # Answers
 
@@ -262,9 +295,5 @@ class DIMSEProvider:
             self._waiting = None
             self.holding = False
             self._start(waiting)
-        self.holding = (
-            self._waiting is not None
-            or self._writing is not None
-            or (self._settingUp is not None and self._receiving is not None)
-        )
+        self.holding = self._waiting is not None or self._writing is not None or self._settingUp is not None
         self._wake()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from errno import EACCES, EADDRINUSE, EMFILE, ENFILE
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
@@ -13,6 +14,9 @@ from zope.interface import implementer
 
 #: Connections the kernel keeps ready; modalities open many at once when a network comes back.
 _BACKLOG: Final = 1024
+
+# Said of the port: half of a listener is not what was asked for.
+_NO_BETTER_ON_IPV4: Final = frozenset({EACCES, EADDRINUSE, EMFILE, ENFILE})
 
 
 @implementer(IStreamServerEndpoint)
@@ -31,13 +35,12 @@ class PortEndpoint:
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
         try:
-            listening = self._socket()
+            with self._socket() as listening:
+                listening.setblocking(False)
+                port: IListeningPort = self._reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+                return port
         except OSError as error:
             raise CannotListenError("any", self._port, error) from error
-        with listening:
-            listening.setblocking(False)
-            port: IListeningPort = self._reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
-        return port
 
     def _socket(self) -> socket.socket:
         if socket.has_dualstack_ipv6():
@@ -45,11 +48,10 @@ class PortEndpoint:
                 return socket.create_server(
                     ("::", self._port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
                 )
-            except PermissionError:
-                raise
-            except OSError:
+            except OSError as error:
+                if error.errno in _NO_BETTER_ON_IPV4:
+                    raise
                 # IPv6 may be compiled in and switched off: let the attempt below tell what is wrong.
-                pass
         return socket.create_server(("0.0.0.0", self._port), backlog=_BACKLOG)
 
 
@@ -70,4 +72,6 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
             # Endpoint parsers raise whatever their arguments led them to.
             raise ValueError(f"{description!r} is neither a port number nor an endpoint: {error}") from error
         return endpoint
+    if not IStreamServerEndpoint.providedBy(description):
+        raise ValueError(f"{description!r} is neither a port number nor an endpoint")
     return description

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
 from dcxtwisted.interfaces import (
@@ -77,10 +78,15 @@ def _inAsyncio(event: Callable[..., Answer[Any]]) -> Callable[..., Any]:
     def called(*args: object) -> Any:
         answer = event(*args)
         if iscoroutine(answer):
-            return Deferred.fromFuture(asyncio.ensure_future(answer))
+            return Deferred.fromFuture(asyncio.ensure_future(answer)).addErrback(_cancelled)
         return answer
 
     return called
+
+
+def _cancelled(failure: Failure) -> Failure:
+    """Make the cancellation of asyncio the one of Twisted, which is expected and not logged."""
+    return Failure(CancelledError()) if failure.check(asyncio.CancelledError) else failure
 
 
 def asyncioEvents(provider: IDCXACCEvents) -> IDCXACCEvents:

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import signal
 import sys
 import time
-from types import FrameType
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, NoReturn, TextIO
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.reflect import namedAny
@@ -30,6 +34,11 @@ from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
 _log = Logger()
 
 _DEFAULT_STORE: Final = "dicom-store"
+
+# Seconds left, after a deadline or a second signal, to what cannot be aborted.
+_LAST_GRACE: Final = 2.0
+
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
 
 
 class Options(usage.Options):
@@ -76,7 +85,8 @@ class Options(usage.Options):
         try:
             self._check()
         except ValueError as error:
-            _exit(str(error))
+            _tell(str(error), sys.stderr)
+            sys.exit(1)
 
     def _check(self) -> None:
         from twisted.internet import reactor  # installed by twistd's own options, which come first
@@ -84,6 +94,8 @@ class Options(usage.Options):
         self.endpoints = [
             endpointFrom(reactor, description) for description in self.descriptions or [str(DEFAULT_PORT)]
         ]
+        if not self["store-directory"]:
+            raise ValueError("--store-directory takes a directory, not ''")
         Layout(self["layout"])
         settings: dict[str, Any] = {"AETitle": self["ae-title"]}
         if self["max-pdu"] is not None:
@@ -93,6 +105,7 @@ class Options(usage.Options):
                 raise ValueError(f"--max-pdu takes a number of bytes, not {self['max-pdu']!r}") from None
         self.configuration = Configuration(**settings)
         if self["events"] is not None:
+            _useMonotonicClock(reactor)  # the provider may set timers
             self.provider = _eventsFrom(self["events"])
 
 
@@ -109,9 +122,8 @@ def _eventsFrom(name: str) -> IDCXACCEvents:
     return provider  # type: ignore[no-any-return]  # verified just now
 
 
-def _exit(message: str) -> NoReturn:
-    sys.stderr.write(f"twistd dcxtwisted: {' '.join(message.split())}\n")
-    sys.exit(1)
+def _tell(message: str, stream: TextIO | None) -> None:
+    print("twistd dcxtwisted:", *message.split(), file=stream)
 
 
 class ListenerService(MultiService):
@@ -124,19 +136,20 @@ class ListenerService(MultiService):
         self._reactor = reactor
         self._aeTitle = aeTitle
         self._asked = 0
+        self._lastResort: IDelayedCall | None = None
 
     def privilegedStartService(self) -> None:
-        """Prepare the process, then open the store and listen."""
+        """Prepare the process, then listen."""
         _raiseDescriptorLimit()
         # Before the first timer: a clock that is set must not cut deadlines short.
-        self._reactor.seconds = time.monotonic
+        _useMonotonicClock(self._reactor)
         # twistd's own handlers end the process with the signal; ours stop it in order, with status 0.
         self._reactor.callWhenRunning(self._installSignals)
-        try:
-            super().privilegedStartService()
-        except (CannotListenError, OSError) as error:
-            _log.critical("cannot start: {error}", error=error)
-            _exit(f"cannot start: {error}")
+        _inOneLine(super().privilegedStartService)
+
+    def startService(self) -> None:
+        """Open the store, with privileges gone, and tell what is served."""
+        _inOneLine(super().startService)
         self._greet()
 
     def _greet(self) -> None:
@@ -144,13 +157,32 @@ class ListenerService(MultiService):
         _log.info("storing below {directory}", directory=self._listener.storeDirectory)
         _log.info("no access rules are set: everyone who can connect may store")
         for port in self._listener.ports[:1]:
-            number = getattr(port.getHost(), "port", None)
-            if number is not None:
+            address = port.getHost()
+            if isinstance(address, IPv4Address | IPv6Address):
                 _log.info(
-                    "send a first object with: storescu -aec {title} 127.0.0.1 {number} FILE.dcm",
-                    title=self._aeTitle,
-                    number=number,
+                    "send a first object with: storescu -aec {title} {host} {number} FILE.dcm",
+                    title=shlex.quote(self._aeTitle),
+                    host="127.0.0.1" if address.host in _EVERY_ADDRESS else address.host,
+                    number=address.port,
                 )
+
+    def stopService(self) -> Deferred[object]:
+        """As any service's, but it does come to an end: at the last the process is left as it stands."""
+        seconds = self._listener.configuration.stopDeadline + _LAST_GRACE
+        self._lastResort = self._reactor.callLater(seconds, self._leave)
+        stopped: Deferred[object] = maybeDeferred(super().stopService)
+        return stopped.addBoth(self._stoppedInTime)
+
+    def _stoppedInTime(self, result: object) -> object:
+        if self._lastResort is not None and self._lastResort.active():
+            self._lastResort.cancel()
+        return result
+
+    def _leave(self) -> NoReturn:
+        # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
+        _log.critical("something in flight does not end: leaving it, with status 1")
+        sys.stdout.flush()
+        os._exit(1)
 
     def _installSignals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,10 +195,35 @@ class ListenerService(MultiService):
         self._asked += 1
         if self._asked == 1:
             _log.info("{name}: stopping once the objects in flight are done; a second one aborts them", name=name)
-            self._reactor.stop()
-        else:
-            _log.info("{name} again: aborting", name=name)
-            self._listener.factory.abortAll()
+            try:
+                self._reactor.stop()
+            except ReactorNotRunning:
+                pass  # the application stops already
+            return
+        _log.info("{name} again: aborting", name=name)
+        self._listener.factory.abortAll()
+        if self._lastResort is not None and self._lastResort.active():
+            self._lastResort.reset(_LAST_GRACE)
+
+
+def _inOneLine(start: Callable[[], object]) -> None:
+    """Call what may not be able to listen or to store; where it is not, that takes one clear line and exit status 1."""
+    try:
+        start()
+    except (CannotListenError, OSError, OverflowError) as error:
+        _log.critical("cannot start: {error}", error=error)
+        # Passed on, not an exit: twistd then removes its pidfile, and tells the parent where it is a daemon.
+        sys.excepthook = _showInOneLine
+        raise
+
+
+def _showInOneLine(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    # Not sys.stderr, which goes to the log by now.
+    _tell(f"cannot start: {error}", sys.__stderr__)
+
+
+def _useMonotonicClock(reactor: Any) -> None:
+    reactor.seconds = time.monotonic
 
 
 def _raiseDescriptorLimit() -> None:

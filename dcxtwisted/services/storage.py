@@ -49,6 +49,9 @@ _log = Logger()
 _SOP_CLASS_UID_TAG: Final = 0x00080016
 _SOP_INSTANCE_UID_TAG: Final = 0x00080018
 
+# "More responses follow": a peer would wait for them for ever.
+_PENDING: Final = frozenset({0xFF00, 0xFF01})
+
 #: Answers of OnStoreSetup.
 _Place = str | IStoreSink | InMemory | None
 
@@ -97,6 +100,8 @@ class StoreRequest:
         if not self.SOPClassUID:
             self.SOPClassUID = exchange.context.abstractSyntax
             self.association.quirks["C-STORE without SOP class"] += 1
+        elif self.SOPClassUID != exchange.context.abstractSyntax:
+            self.association.quirks["SOP class is not the context's"] += 1
 
     @property
     def messageID(self) -> int:
@@ -222,8 +227,15 @@ class StorageService:
 
 
 def _refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
-    """Answer with a refusal; whatever data comes is drained."""
-    exchange.association.objectsRefused += 1
+    """Answer with a refusal; whatever data still comes is drained."""
+    association = exchange.association
+    association.objectsRefused += 1
+    _log.info(
+        "object refused with {status:04X} ({comment}) for {association}",
+        status=refusal.status,
+        comment=refusal.comment,
+        association=association,
+    )
     exchange.respond(command.response(refusal.status, refusal.comment, refusal.offendingElements))
 
 
@@ -233,10 +245,14 @@ def _refusalFrom(failure: Failure, what: str) -> StoreRefused:
     if isinstance(error, StoreRefused):
         if error.__cause__ is not None:
             _log.error("{what}: {error}: {cause}", what=what, error=error, cause=error.__cause__)
-        return error
-    if isinstance(error, CancelledError):
+        if not keepsObject(error.status) and error.status not in _PENDING:
+            return error
+        # The sender would take it for a success, and nothing is kept.
+        _log.error("{what}: {error}, which is no refusal", what=what, error=error)
+    elif isinstance(error, CancelledError):
         return StoreRefused(OUT_OF_RESOURCES, "cancelled")
-    _log.failure("{what} failed", failure, what=what)
+    else:
+        _log.failure("{what} failed", failure, what=what)
     return StoreRefused(OUT_OF_RESOURCES, "internal error")
 
 
@@ -244,7 +260,7 @@ def _refusalFrom(failure: Failure, what: str) -> StoreRefused:
 class _Reception:
     """One object from the first byte of its data set to its response."""
 
-    __slots__ = ("_command", "_exchange", "_reader", "_refusal", "_request", "_service", "_sink", "_write")
+    __slots__ = ("_cleared", "_command", "_exchange", "_reader", "_refusal", "_request", "_service", "_sink", "_write")
 
     def __init__(
         self,
@@ -262,6 +278,7 @@ class _Reception:
         self._write = sink.write
         self._reader = DataSetReader(request.transferSyntaxUID)
         self._refusal: StoreRefused | None = None
+        self._cleared: Deferred[object] | None = None
 
     # The data set
 
@@ -284,7 +301,9 @@ class _Reception:
     def _watch(self, view: memoryview) -> None:
         for watcher in list(self._request.watchers):
             try:
-                watcher(view)
+                # A view that is void after the call: one that is kept would pin the whole chunk.
+                with view[:] as passing:
+                    watcher(passing)
             except Exception:
                 _log.failure("a tap failed and is dropped")
                 self._request.watchers.remove(watcher)
@@ -293,22 +312,24 @@ class _Reception:
         """The sink took no more: what still comes is drained, and answered with this."""
         self._refusal = _refusalFrom(failure, "the store")
         # What it holds is freed now, not when the peer is through.
-        maybeDeferred(self._sink.abort).addErrback(_abortFailed)
+        self._clear()
 
     def dataCompleted(self) -> None:
         """See ``IDataSetReceiver.dataCompleted``."""
         head = self._scanned()
-        refusal = self._refusal or _fault(self._command, head, self._request)
+        refusal = self._refusal or _fault(head, self._request)
         if refusal is not None:
             self._giveUp(refusal)
             return
+        quirks = self._exchange.association.quirks
+        for quirk in head.quirks:
+            quirks[quirk] += 1
         try:
             finishing = self._sink.finish(head)
         except Exception:
-            self._giveUp(_refusalFrom(Failure(), "the store"))
+            self._notStored(Failure(), "the store")
             return
-        finishing.addCallback(self._stored)
-        finishing.addErrback(self._notStored)
+        finishing.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
 
     def dataLost(self) -> None:
         """See ``IDataSetReceiver.dataLost``."""
@@ -317,32 +338,39 @@ class _Reception:
 
     def _scanned(self) -> Head:
         head = self._request.head = self._reader.finish()
-        association = self._exchange.association
-        association.bytesReceived += head.size
-        for quirk in head.quirks:
-            association.quirks[quirk] += 1
+        self._exchange.association.bytesReceived += head.size
         return head
 
     # Failure
 
-    def _notStored(self, failure: Failure) -> None:
-        self._giveUp(_refusalFrom(failure, "the store"))
+    def _notStored(self, failure: Failure, what: str) -> object:
+        return self._giveUp(_refusalFrom(failure, what))
 
-    def _giveUp(self, refusal: StoreRefused) -> None:
-        """Nothing was published: clear up, tell the application, answer."""
-        undone = maybeDeferred(self._sink.abort)
-        undone.addErrback(_abortFailed)
-        undone.addCallback(lambda ignored: ask(self._service.events.OnStoreDone, "", False, self._request))
-        undone.addErrback(_eventFailed)
-        undone.addCallback(lambda ignored: self._respond(refusal.status, refusal))
+    def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
+        """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
+        cleared = self._clear()
+        cleared.addCallback(lambda ignored: ask(self._service.events.OnStoreDone, "", False, self._request))
+        cleared.addErrback(_eventFailed)
+        return cleared.addCallback(lambda ignored: _refuse(self._command, self._exchange, refusal))
+
+    def _undo(self, refusal: StoreRefused) -> Deferred[object]:
+        """The application was asked, and the object is not to be kept: clear up, then answer."""
+        return self._clear().addCallback(lambda ignored: _refuse(self._command, self._exchange, refusal))
+
+    def _clear(self) -> Deferred[object]:
+        """Remove what this request made, once; the Deferred never fails."""
+        self._request.stored = None
+        if self._cleared is None:
+            self._cleared = maybeDeferred(self._sink.abort).addErrback(_abortFailed)
+        return self._cleared
 
     # Success, so far
 
-    def _stored(self, stored: StoredObject) -> Deferred[None] | None:
-        request = self._request
-        request.stored = stored
+    def _stored(self, stored: StoredObject) -> object:
+        self._request.stored = stored
         if self._service.participants:
-            return Deferred.fromCoroutine(self._participate(stored)).addCallback(self._published)
+            participating = Deferred.fromCoroutine(self._participate(stored))
+            return participating.addCallbacks(self._published, self._notStored, errbackArgs=("a participant",))
         return self._published(stored)
 
     async def _participate(self, stored: StoredObject) -> StoredObject:
@@ -350,55 +378,40 @@ class _Reception:
             await maybeDeferred(participant.stored, stored, self._request)
         return stored
 
-    def _published(self, stored: StoredObject) -> Deferred[None] | None:
+    def _published(self, stored: StoredObject) -> object:
         try:
             answer = ask(self._service.events.OnStoreDone, stored.filename, True, self._request)
         except Exception:
-            return self._undo(_refusalFrom(Failure(), "OnStoreDone"))
+            return self._undecided(Failure())
         if isinstance(answer, Deferred):
             return answer.addCallbacks(self._decided, self._undecided)
         return self._decided(answer)
 
-    def _undecided(self, failure: Failure) -> Deferred[None]:
+    def _undecided(self, failure: Failure) -> object:
+        error = failure.value
+        if isinstance(error, StoreRefused) and keepsObject(error.status):
+            return self._keep(error.status, error.comment, error.offendingElements)
         return self._undo(_refusalFrom(failure, "OnStoreDone"))
 
-    def _decided(self, answer: object) -> Deferred[None] | None:
+    def _decided(self, answer: object) -> object:
         if answer is True or answer is None:
-            status = SUCCESS
-        elif answer is False:
+            return self._keep(SUCCESS)
+        if answer is False:
             return self._undo(StoreRefused(CANNOT_UNDERSTAND))
-        elif isinstance(answer, int) and 0 <= answer <= 0xFFFF:
-            status = answer
-            if not keepsObject(status):
-                return self._undo(StoreRefused(status))
-        else:
-            _log.error("OnStoreDone answered {answer}, which is no status", answer=type(answer).__name__)
-            return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
-        self._sink.keep()
-        self._respond(status)
+        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in _PENDING:
+            return self._keep(answer) if keepsObject(answer) else self._undo(StoreRefused(answer))
+        shown = f"{answer:X}" if isinstance(answer, int) else type(answer).__name__
+        _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)
+        return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
+
+    def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+        try:
+            self._sink.keep()
+        except Exception:
+            return self._undo(_refusalFrom(Failure(), "the store"))
+        self._exchange.association.objectsStored += 1
+        self._exchange.respond(self._command.response(status, comment, offendingElements))
         return None
-
-    def _undo(self, refusal: StoreRefused) -> Deferred[None]:
-        """Published, but not to be kept: remove what this request made, then answer."""
-        undone = maybeDeferred(self._sink.abort)
-        undone.addErrback(_abortFailed)
-        return undone.addCallback(lambda ignored: self._respond(refusal.status, refusal))
-
-    def _respond(self, status: int, refusal: StoreRefused | None = None) -> None:
-        association = self._exchange.association
-        if refusal is None:
-            association.objectsStored += 1
-            response = self._command.response(status)
-        else:
-            association.objectsRefused += 1
-            _log.info(
-                "object refused with {status:04X} ({comment}) for {association}",
-                status=status,
-                comment=refusal.comment,
-                association=association,
-            )
-            response = self._command.response(status, refusal.comment, refusal.offendingElements)
-        self._exchange.respond(response)
 
 
 def _abortFailed(failure: Failure) -> None:
@@ -406,10 +419,12 @@ def _abortFailed(failure: Failure) -> None:
 
 
 def _eventFailed(failure: Failure) -> None:
-    _log.failure("OnStoreDone failed", failure)
+    # A refusal is an answer, and the answer is ignored.
+    if failure.check(StoreRefused) is None:
+        _log.failure("OnStoreDone failed", failure)
 
 
-def _fault(command: CStoreRequest, head: Head, request: StoreRequest) -> StoreRefused | None:
+def _fault(head: Head, request: StoreRequest) -> StoreRefused | None:
     """Return why a data set must not be acknowledged, None where it may be (PS3.4 B.2.3)."""
     if head.wholeness is Wholeness.BROKEN:
         return StoreRefused(CANNOT_UNDERSTAND, head.defect)

@@ -52,8 +52,6 @@ class Directories:
 
         Inside the store that ends at the root, elsewhere at the top of the file system.
         """
-        if not self.durable:
-            return
         synchronize(directory)
         walked = []
         while directory != self._root and directory not in self._settled:

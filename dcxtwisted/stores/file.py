@@ -34,8 +34,10 @@ _log = Logger()
 # Bytes of one object after which what is written so far is synchronized while writing goes on: 8 GiB take 8 s so, and
 # 23 s where all is left to the end.
 _SYNCHRONIZED_EVERY: Final = 32 * 1024 * 1024
-# Seconds between two looks at an object that another publisher holds.
-_LOOK_EVERY: Final = 0.02
+# Seconds until the next look at an object that another publisher holds; each wait is twice the one before, up to a
+# limit, so that a crowd of duplicates does not keep the threads busy with looking.
+_FIRST_WAIT: Final = 0.02
+_LONGEST_WAIT: Final = 0.32
 
 
 @implementer(IFileStore)
@@ -87,6 +89,8 @@ class FileStore:
 
         :raises OSError: the store cannot be used.
         """
+        if self._running:
+            return
         self._directories.makeRoot()
         self._working = WorkingDirectories(self.root)
         self._unnamedFiles = self._wantsUnnamedFiles and makesUnnamedFiles(self.root)
@@ -220,14 +224,20 @@ class FileSink:
         try:
             self._file.write(view)
         except OSError as error:
-            raise refusal(error) from error
+            self._failure = refusal(error)
+            self._quick = False
+            raise self._failure from error
         if seconds() - started > QUICK:
             self._quick = False
         return self._wrote(len(view))
 
     async def _writeInPool(self, data: bytes) -> None:
         self._check()
-        await self._ownJobs().run(self._file.write, data)
+        try:
+            await self._ownJobs().run(self._file.write, data)
+        except Exception as error:
+            self._failure = error
+            raise
         self._check()
         waiting = self._wrote(len(data))
         if waiting is not None:
@@ -266,7 +276,7 @@ class FileSink:
             raise StoreRefused(OUT_OF_RESOURCES, "aborted")
 
     def _ownJobs(self) -> Jobs:
-        # Not made with the sink: most need none, and it takes as long as opening the file takes the kernel.
+        # Made when it is needed: where nothing is synchronized, hardly ever.
         jobs = self._jobs
         if jobs is None:
             jobs = self._jobs = Jobs(self._store.threads.run)
@@ -308,6 +318,7 @@ class FileSink:
         jobs = self._ownJobs()
         await jobs.idle()
         deadline = threads.reactor.seconds() + self._store.heldDeadline
+        wait = _FIRST_WAIT
         while True:
             self._check()
             try:
@@ -316,9 +327,10 @@ class FileSink:
                 if threads.reactor.seconds() >= deadline:
                     raise StoreRefused(OUT_OF_RESOURCES, "the same object is being stored") from None
             self._check()
-            self._look = deferLater(threads.reactor, _LOOK_EVERY)
+            self._look = deferLater(threads.reactor, wait)
             await self._look
             self._look = None
+            wait = min(2 * wait, _LONGEST_WAIT)
 
     def keep(self) -> None:
         """See ``IStoreSink.keep``."""
@@ -351,8 +363,10 @@ class FileSink:
         await jobs.idle()
         try:
             await jobs.run(self._file.discard)
-        except Exception as error:
+        except StoreRefused as error:
             _log.error("an object could not be removed: {error}", error=error)
+        except Exception:
+            _log.failure("an object could not be removed")
 
 
 def _tell(ignored: None, told: Deferred[None]) -> None:
@@ -364,4 +378,4 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def _sweepFailed(failure: Failure) -> None:
-    _log.error("unfinished files that a stopped process left stay: {error}", error=failure.value)
+    _log.error("unfinished files of a stopped process stay: {error}", error=failure.value)

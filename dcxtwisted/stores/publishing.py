@@ -26,8 +26,6 @@ _BLOCK = 1048576
 _MOST_VARIANTS = 1000
 # How often a name may come free, or a directory go, while it is being used, before it is given up.
 _ATTEMPTS = 5
-
-
 # What a file system that has no unnamed files says; EISDIR is said by a kernel that has none.
 _NO_UNNAMED_FILES = frozenset({EOPNOTSUPP, EISDIR, EINVAL})
 
@@ -57,7 +55,7 @@ def createUnnamed(directory: str) -> int | None:
 def linkUnnamed(fd: int, filename: str) -> None:
     """Give an unnamed file a name, which must not be there."""
     # With a descriptor of a directory Python calls linkat, and has it follow; an absolute path leaves that one unused.
-    os.link(f"/proc/self/fd/{fd}", filename, src_dir_fd=fd)
+    os.link(f"/proc/self/fd/{fd}", filename, src_dir_fd=fd, follow_symlinks=True)
 
 
 def makesUnnamedFiles(directory: str) -> bool:
@@ -266,9 +264,15 @@ class UnnamedFile:
             if self._linked and _standsAt(self._fd, self.filename):
                 os.unlink(self.filename)
                 if self._directories.durable:
-                    synchronize(os.path.dirname(self.filename))
+                    self._synchronizeRemoval()
         finally:
             self.close()
+
+    def _synchronizeRemoval(self) -> None:
+        try:
+            synchronize(os.path.dirname(self.filename))
+        except OSError:
+            pass  # it is gone; that a crash may bring it back, unacknowledged, does no harm
 
     def close(self) -> None:
         """Let go of everything held; what has a name keeps it."""

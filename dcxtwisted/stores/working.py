@@ -36,8 +36,7 @@ class _WorkingDirectory:
         self._names = count()
         for _ in range(_ATTEMPTS):
             self.path = os.path.join(self._incoming, f"{os.getpid()}-{token_hex(8)}")
-            os.makedirs(self.path)
-            lock = _locked(os.path.join(self.path, _LOCK))
+            lock = _claimed(self._incoming, self.path)
             if lock is not None:
                 self._lock = lock
                 return
@@ -45,14 +44,20 @@ class _WorkingDirectory:
 
     def create(self) -> tuple[int, str]:
         name = os.path.join(self.path, str(next(self._names)))
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), name
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self.files += 1
+        return fd, name
 
     def remove(self) -> None:
         """Remove the directory; files left in it stay, for the next sweep."""
-        if len(os.listdir(self.path)) == 1:
-            os.unlink(os.path.join(self.path, _LOCK))
-            os.rmdir(self.path)
-        os.close(self._lock)
+        try:
+            if os.listdir(self.path) == [_LOCK]:
+                os.unlink(os.path.join(self.path, _LOCK))
+                os.rmdir(self.path)
+        except FileNotFoundError:
+            pass  # removed by hand
+        finally:
+            os.close(self._lock)
         _removeEmpty(self._incoming)
 
 
@@ -74,13 +79,16 @@ class WorkingDirectories:
         """Return the descriptor and the name of a new file on the file system of C{base}; ``release`` its name."""
         with self._mutex:
             directory = self._directories.get(base)
-            if directory is None or not os.path.isdir(directory.path):
-                directory = self._directories[base] = _WorkingDirectory(base)
-                if base != self._root:
-                    _swept(base)
-            made = directory.create()
-            directory.files += 1
-            return made
+            if directory is not None:
+                try:
+                    return directory.create()
+                except FileNotFoundError:
+                    del self._directories[base]  # removed by hand
+                    directory.remove()
+            directory = self._directories[base] = _WorkingDirectory(base)
+            if base != self._root:
+                _swept(base)
+            return directory.create()
 
     def release(self, name: str) -> None:
         """Remove a working name, where it still stands; the file lives on under its other name, if it has one."""
@@ -101,13 +109,16 @@ class WorkingDirectories:
         """
         Do once what each object needs.
 
-        :raises OSError: the file system of the root cannot do it.
+        :raises OSError: the file system of the root cannot do it; all is closed.
         """
         fd, name = self.create(self._root)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.link(name, f"{name}.linked")
             os.unlink(f"{name}.linked")
+        except OSError:
+            self._closed = True
+            raise
         finally:
             os.close(fd)
             self.release(name)
@@ -125,12 +136,22 @@ class WorkingDirectories:
                     self._directories.pop(base).remove()
 
 
-def _locked(name: str) -> int | None:
-    """Return a descriptor that holds the lock file C{name}, or None where another process has or had it."""
+def _claimed(incoming: str, path: str) -> int | None:
+    """
+    Make a working directory and return the descriptor that locks it, or None where a sweeper was quicker.
+
+    :raises FileNotFoundError: the base directory is not there; it is not made.
+    """
     try:
+        os.mkdir(incoming)
+    except FileExistsError:
+        pass  # others work in it, or did
+    name = os.path.join(path, _LOCK)
+    try:
+        os.mkdir(path)
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
-        return None  # a sweeper took the directory for a left one
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), os.stat(name)):
@@ -147,10 +168,13 @@ def _locked(name: str) -> int | None:
 def _swept(base: str) -> int:
     incoming = os.path.join(base, INCOMING)
     try:
-        names = [name for name in os.listdir(incoming) if _OURS.fullmatch(name)]
+        with os.scandir(incoming) as entries:
+            paths = [
+                entry.path for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
     except FileNotFoundError:
         return 0
-    return sum(_sweptOne(os.path.join(incoming, name)) for name in names)
+    return sum(map(_sweptOne, paths))
 
 
 def _sweptOne(path: str) -> int:

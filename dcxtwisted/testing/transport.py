@@ -55,7 +55,8 @@ class MemoryTransport:
         self._peer = peer
         self._capacity = capacity
         self._aborting = False
-        self._wroteLast = False  # our half is closed: FIN is on its way, or there
+        self._wroteLast = False  # nothing more is written: FIN goes behind what is unsent
+        self._sentFIN = False
         self._sawFIN = False
         self._reset = False
         self._producer: Any = None
@@ -124,10 +125,15 @@ class MemoryTransport:
         self.loseConnection()
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Have a producer paused while much is unsent."""
+        """Have a producer paused while much is unsent; only those that push are taken."""
+        if not streaming:
+            raise NotImplementedError("this transport pulls from no producer")
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
-        self._producer = producer
+        if self.closed is not None:
+            producer.stopProducing()
+        else:
+            self._producer = producer
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
@@ -140,6 +146,9 @@ class MemoryTransport:
         """Move what the other end has room for; True where anything moved."""
         other = self.other
         if other.closed is not None or self._reset:
+            if self.unsent and not (self.unread or self._sawFIN):
+                # The end was seen already; what is written behind it is answered with a reset.
+                self._reset = True
             self.unsent.clear()
             return False
         room = self._capacity - len(other.unread)
@@ -150,10 +159,16 @@ class MemoryTransport:
         if self._producerPaused and not self.unsent:
             self._producerPaused = False
             self._producer.resumeProducing()
-        if self._wroteLast and not self.unsent and not other._sawFIN:
-            other._sawFIN = True
+        if self._wroteLast and not self.unsent and not self._sentFIN:
+            self._sendFIN()
+            if IHalfCloseableProtocol.providedBy(self.protocol):
+                self.protocol.writeConnectionLost()
             return True
         return bool(moved)
+
+    def _sendFIN(self) -> None:
+        self._sentFIN = True
+        self.other._sawFIN = True
 
     def happen(self) -> bool:
         """Do one thing that is due at this end; False where there is none."""
@@ -163,9 +178,9 @@ class MemoryTransport:
             self.unsent.clear()
             self.other._reset = True
             return self._lose(ConnectionAborted())
-        if self.disconnecting and not self.unsent and self._producer is None:
-            self.other._sawFIN = True
-            return self._lose(ConnectionDone())
+        if self.disconnecting:
+            # As Twisted's: nothing more is read, and it closes once all is sent.
+            return not self.unsent and self._producer is None and self._lose(ConnectionDone())
         if self.paused:
             return False
         if self._reset:
@@ -178,7 +193,7 @@ class MemoryTransport:
             self.protocol.dataReceived(chunk)
             return True
         if self._sawFIN:
-            if IHalfCloseableProtocol.providedBy(self.protocol) and not self.other.closed:
+            if IHalfCloseableProtocol.providedBy(self.protocol):
                 self._sawFIN = False
                 self.protocol.readConnectionLost()
                 return True
@@ -187,9 +202,14 @@ class MemoryTransport:
 
     def _lose(self, reason: Exception) -> bool:
         self.closed = reason
-        if self.unread and not self.other._reset:
+        if not self._sentFIN:
+            self._sendFIN()
+        if self.unread:
             # The kernel answers unread bytes with a reset.
             self.other._reset = True
+        if self._producer is not None:
+            self._producer.stopProducing()
+            self.unregisterProducer()
         self.protocol.connectionLost(Failure(reason))
         return True
 

@@ -20,6 +20,9 @@ MAXIMUM_COMMAND_SET_LENGTH: Final = 65536
 
 _UNEXPECTED_PARAMETER: Final = 5
 
+#: The context of no message; a peer can send 0, although no context has that ID.
+_NONE: Final = -1
+
 
 class MessageAssembler:
     """
@@ -31,13 +34,13 @@ class MessageAssembler:
     def __init__(self, contextIDs: Container[int]) -> None:
         self._contextIDs = contextIDs
         self._collected = bytearray()
-        self._contextID = 0  # of the message in progress; 0 between messages
+        self._contextID = _NONE  # of the message in progress
         self._expectsData = False
 
     @property
     def insideMessage(self) -> bool:
         """True from the first PDV of a message to its last."""
-        return self._contextID != 0
+        return self._contextID != _NONE
 
     def receive(self, pdv: PDVReceived) -> Message | PDVReceived | None:
         """
@@ -49,7 +52,7 @@ class MessageAssembler:
         """
         contextID, isCommand, isLast, view = pdv
         if contextID != self._contextID:
-            if self._contextID:
+            if self._contextID != _NONE:
                 raise RemoteProtocolError("PDV of another context inside a message", _UNEXPECTED_PARAMETER)
             if contextID not in self._contextIDs:
                 raise RemoteProtocolError("PDV of a context never proposed", _UNEXPECTED_PARAMETER)
@@ -59,7 +62,7 @@ class MessageAssembler:
             raise RemoteProtocolError(what, _UNEXPECTED_PARAMETER)
         if not isCommand:
             if isLast:
-                self._contextID = 0
+                self._contextID = _NONE
                 self._expectsData = False
             return pdv
         if len(self._collected) + len(view) > MAXIMUM_COMMAND_SET_LENGTH:
@@ -77,7 +80,7 @@ class MessageAssembler:
         if message.hasDataSet:
             self._expectsData = True
         else:
-            self._contextID = 0
+            self._contextID = _NONE
         return message
 
 

@@ -96,8 +96,9 @@ _EVENT_OF_VALUE: Final[dict[type, Event]] = {
     Abort: Event.ABORT_REQUEST,
 }
 
-_TAKES_DATA: Final = frozenset({State.ESTABLISHED, State.AWAITING_RELEASE_RP})
-_SENDS_DATA: Final = frozenset({State.ESTABLISHED, State.AWAITING_RELEASE_RESPONSE})
+# Tuples: asked for each fragment, and a set hashes the member by a call (57 ns, this 11 ns).
+_TAKES_DATA: Final = (State.ESTABLISHED, State.AWAITING_RELEASE_RP)
+_SENDS_DATA: Final = (State.ESTABLISHED, State.AWAITING_RELEASE_RESPONSE)
 #: Actions that do not look into the PDU: they are taken on its header, and its body is skipped.
 _TAKEN_ON_HEADER: Final = frozenset({Action.AA_1, Action.AA_6, Action.AA_7, Action.AA_8})
 
@@ -119,7 +120,6 @@ class AssociationCore:
         self._framer = Framer(maximumLength)
         self._events: deque[CoreEvent] = deque()
         self._request: AssociateRQ | None = None
-        self._answeredWhileClosing = False
 
     # Inputs
 
@@ -136,7 +136,6 @@ class AssociationCore:
 
     def connectionLost(self) -> None:
         """The transport closed, whoever closed it; bytes not yet parsed are dropped."""
-        self._framer.discard()
         if self.state is not State.IDLE:
             self._take(Event.TRANSPORT_CLOSED, reason="connection lost")
 
@@ -146,9 +145,14 @@ class AssociationCore:
             self._take(Event.ARTIM_EXPIRED)
 
     def invalid(self, error: RemoteProtocolError) -> None:
-        """A fault that shows only above the PDUs, in a message: judged as an invalid PDU."""
-        self._framer.skipBody()
-        self._take(Event.INVALID_PDU_RECEIVED, reason=str(error), abortReason=error.abortReason)
+        """
+        A fault that shows only above the PDUs, in a message: judged as an invalid PDU.
+
+        Nothing happens where data is no longer taken: nobody waits for that message.
+        """
+        if self.state in _TAKES_DATA:
+            self._framer.skipBody()
+            self._invalidPDU(error)
 
     def send(self, value: AssociateRQ | AssociateAC | AssociateRJ | ReleaseRQ | ReleaseRP | Abort) -> None:
         """
@@ -156,9 +160,9 @@ class AssociationCore:
 
         :raise LocalProtocolError: it may not be sent in this state.
         """
+        self._take(_EVENT_OF_VALUE[type(value)], value)
         if type(value) is AssociateRQ:
             self._request = value
-        self._take(_EVENT_OF_VALUE[type(value)], value)
 
     def sendData(self, PDUs: bytes) -> bytes:
         """
@@ -189,7 +193,7 @@ class AssociationCore:
             try:
                 item = self._framer.next()
             except RemoteProtocolError as error:
-                self._take(Event.INVALID_PDU_RECEIVED, reason=str(error), abortReason=error.abortReason)
+                self._invalidPDU(error)
                 continue
             kind = type(item)
             if kind is PDVReceived:
@@ -206,7 +210,7 @@ class AssociationCore:
 
     def _headerReceived(self, header: PDUHeader) -> None:
         pduType, length = header
-        if pduType == P_DATA_TF and self.state is State.ESTABLISHED:
+        if pduType == P_DATA_TF and self.state in _TAKES_DATA:
             if length > self._maximumLength > 0:
                 self.quirks["P-DATA-TF over the advertised length"] += 1
             return
@@ -221,9 +225,14 @@ class AssociationCore:
         try:
             value = decode(item.pduType, item.body)
         except RemoteProtocolError as error:
-            self._take(Event.INVALID_PDU_RECEIVED, reason=str(error), abortReason=error.abortReason)
+            self._invalidPDU(error)
         else:
             self._take(_EVENT_OF_TYPE[item.pduType], value)
+
+    def _invalidPDU(self, error: RemoteProtocolError) -> None:
+        action = TRANSITIONS.get((Event.INVALID_PDU_RECEIVED, self.state))
+        if action is not None:
+            self._do(action, reason=str(error), abortReason=error.abortReason)
 
     # The machine
 
@@ -249,13 +258,14 @@ class AssociationCore:
         does = action.does
         lost = action is Action.AA_4
         emit = self._events.append
+        self.state = action.nextState(self._isRequestor)
         if action is Action.AA_7:
             # Once is enough: a peer that keeps sending while we wait for it to close is not argued with.
             self._framer.discard()
-            if self._answeredWhileClosing:
-                return
-            self._answeredWhileClosing = True
-        self.state = action.nextState(self._isRequestor)
+            abortReason = UNEXPECTED_PDU
+        elif self.state is State.IDLE:
+            # What stands behind the end of the association is part of nothing.
+            self._framer.discard()
         if does.timer is Timer.STOP:
             emit(Directive.STOP_ARTIM)
         if does.opens:

@@ -104,7 +104,7 @@ class Framer:
         """Store bytes in the order they arrived."""
         if self._where == _LOST:
             return
-        if self._offset == len(self._view):
+        if self._offset == len(self._view) and not self._chunks:
             self._view = memoryview(chunk)
             self._offset = 0
         else:

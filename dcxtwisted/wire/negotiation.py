@@ -4,8 +4,8 @@ What an A-ASSOCIATE-RQ is answered with: a pure function of the request and of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from typing import Final
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Final, TypeVar
 
 import attrs
 
@@ -15,7 +15,6 @@ from dcxtwisted.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from dcxtwisted.wire.framing import MINIMUM_PDU_LENGTH
 from dcxtwisted.wire.pdu import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTANCE,
@@ -35,11 +34,18 @@ REJECTED_NO_REASON: Final = AssociateRJ(1, 1, 1)
 REJECTED_APPLICATION_CONTEXT: Final = AssociateRJ(1, 1, 2)
 REJECTED_PROTOCOL_VERSION: Final = AssociateRJ(1, 2, 2)
 
+#: The smallest maximum length that carries a PDV header and two bytes of fragment.
+MINIMUM_PDU_LENGTH: Final = 8
 #: Assumed of a peer that sent no usable maximum length item.
 DEFAULT_MAXIMUM_LENGTH: Final = 16384
 
 #: Storage level 2 (full), signatures preserved as the bytes are, no coercion (PS3.4 B.3.1).
 _STORAGE_EXTENDED_NEGOTIATION: Final = bytes.fromhex("020003000000")
+
+_MAXIMUM_UID_LENGTH: Final = 64
+_USER_IDENTITY_TYPES: Final = frozenset({1, 2, 3, 4, 5})  # PS3.7 table D.3-14
+
+_OfClass = TypeVar("_OfClass", RoleSelection, SOPClassExtendedNegotiation)
 
 
 @attrs.frozen
@@ -110,7 +116,7 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
         reserved=request.reserved,
         applicationContexts=(APPLICATION_CONTEXT,),
         presentationContexts=tuple(results),
-        userInformation=_userInformation(request.userInformation, supported),
+        userInformation=_userInformation(request.userInformation, contexts, supported),
     )
     return Negotiated(accept, contexts, proposed, maximumLength)
 
@@ -133,12 +139,19 @@ def _choice(candidates: list[str]) -> str:
     return candidates[0]
 
 
-def _userInformation(proposed: UserInformation, supported: Supported) -> UserInformation:
-    def isStorage(SOPClassUID: str) -> bool:
-        return SOPClassUID != VERIFICATION and supported.transferSyntaxes(SOPClassUID) is not None
-
+def _userInformation(
+    proposed: UserInformation, contexts: Mapping[int, AcceptedContext], supported: Supported
+) -> UserInformation:
+    # Each accepted class is answered once at most: 128 of them, with 64 characters each, come to 19 KB. What was
+    # proposed is no measure: an answer may be longer than its proposal, and the item holds 64 KB.
+    accepted = {
+        context.abstractSyntax for context in contexts.values() if len(context.abstractSyntax) <= _MAXIMUM_UID_LENGTH
+    }
     window = proposed.asynchronousOperationsWindow
     identity = proposed.userIdentity
+    isPositive = (
+        identity is not None and identity.positiveResponseRequested and identity.identityType in _USER_IDENTITY_TYPES
+    )
     return UserInformation(
         maximumLength=supported.maximumLength,
         implementationClassUID=supported.implementationClassUID,
@@ -147,13 +160,21 @@ def _userInformation(proposed: UserInformation, supported: Supported) -> UserInf
         # Storage and verification are served as SCP only: never 1 where 0 was proposed (PS3.7 D.3.3.4).
         roleSelections=tuple(
             RoleSelection(role.SOPClassUID, True, False)
-            for role in proposed.roleSelections
-            if role.SCU and supported.transferSyntaxes(role.SOPClassUID) is not None
+            for role in _firsts(proposed.roleSelections)
+            if role.SCU and role.SOPClassUID in accepted
         ),
         extendedNegotiations=tuple(
             SOPClassExtendedNegotiation(item.SOPClassUID, _STORAGE_EXTENDED_NEGOTIATION)
-            for item in proposed.extendedNegotiations
-            if isStorage(item.SOPClassUID)
+            for item in _firsts(proposed.extendedNegotiations)
+            if item.SOPClassUID != VERIFICATION and item.SOPClassUID in accepted
         ),
-        userIdentityResponse=b"" if identity is not None and identity.positiveResponseRequested else None,
+        userIdentityResponse=b"" if isPositive else None,
     )
+
+
+def _firsts(items: Iterable[_OfClass]) -> Iterable[_OfClass]:
+    """The first item of each SOP class."""
+    firsts: dict[str, _OfClass] = {}
+    for item in items:
+        firsts.setdefault(item.SOPClassUID, item)
+    return firsts.values()

@@ -1,0 +1,249 @@
+"""
+dcxtwisted beside other receivers, in interleaved rounds: ``python -m benchmarks.peers``.
+
+The receiver has one core and the sender another. Nothing of a round is left for the next: each has a new process, port
+and store directory. Where other work shares the machine only the ratios mean something: they are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn
+
+from benchmarks.load import LoadError, parseSize, runLoad
+from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
+from benchmarks.scratch import countFiles, emptyFiles, spreadDirectories, touchMemory
+from benchmarks.table import Measurement, formatTable
+
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
+_TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """
+    How a receiver is started.
+
+    :ivar command: its arguments, over ``{port}``, ``{directory}`` and ``{configuration}``, a file.
+    :ivar environment: what it needs beside the usual.
+    :ivar configuration: what is in that file.
+    :ivar isSerial: it serves one association after the other.
+    """
+
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    configuration: str = ""
+    isSerial: bool = False
+
+
+def _ours(*options: str) -> Receiver:
+    return Receiver(
+        (
+            *(_TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
+            *("--port", "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
+        )
+    )
+
+
+def _helper(name: str) -> Receiver:
+    return Receiver((sys.executable, "-m", "benchmarks.receivers", name, "{port}", "{directory}"))
+
+
+# DCMTK as fast as it goes: PDUs as long as it allows, data sets written as received, no name lookups.
+_DCMTK: Final = ("+B", "-pdu", "131072", "-dhl", "-od", "{directory}", "{port}")
+_NO_DELAY: Final = {"TCP_NODELAY": "1"}
+
+# Without one dcmrecv accepts C-ECHO only.
+_DCMRECV_PROFILE: Final = """
+[[TransferSyntaxes]]
+[Explicit]
+TransferSyntax1 = LittleEndianExplicit
+[[PresentationContexts]]
+[CT]
+PresentationContext1 = CTImageStorage\\Explicit
+[[Profiles]]
+[Default]
+PresentationContexts = CT
+"""
+
+#: Every receiver that can be measured. Only dcxtwisted-durable lets the disk have an object before it answers.
+RECEIVERS: Final = {
+    "dcxtwisted": _ours("--no-fsync"),
+    "dcxtwisted-durable": _ours(),
+    "storescp": Receiver(("storescp", "--fork", *_DCMTK), _NO_DELAY),
+    "dcmrecv": Receiver(
+        ("dcmrecv", "-xf", "{configuration}", "Default", *_DCMTK),
+        _NO_DELAY,
+        _DCMRECV_PROFILE,
+        isSerial=True,
+    ),
+    "pynetdicom": _helper("pynetdicom"),
+    "bare": _helper("bare"),
+}
+
+# Objects in a run: enough for the clock of /proc, which ticks every 10 ms, and no more than the page cache takes.
+_COUNTS: Final = ((64 << 10, 5000), (4 << 20, 1000))
+_FEW: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What ends a run: whichever comes first; and the cores of receiver and sender, empty where there is only one."""
+
+    count: int | None
+    seconds: float
+    receiverCores: set[int]
+    senderCores: set[int]
+
+    def countFor(self, size: int, associations: int) -> int:
+        """Return how many objects to send: at least one on each association."""
+        count = self.count or next((count for limit, count in _COUNTS if size < limit), _FEW)
+        return max(count, associations)
+
+
+def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, scratch: Path) -> Measurement:
+    """
+    Start a receiver, send to it, and end it.
+
+    :param scratch: an empty directory for its files; not emptied here.
+    :raises LoadError: if not every object was acknowledged, or not every acknowledged one stored.
+    :raises ValueError: if there are no CT images of that size.
+    :raises ReceiverError: if the receiver cannot be started, or ends.
+    """
+    directory = scratch / "store"
+    directory.mkdir()
+    configuration = scratch / "configuration"
+    configuration.write_text(receiver.configuration)
+    port = freePort()
+    names = {"port": port, "directory": directory, "configuration": configuration}
+    command = [argument.format(**names) for argument in receiver.command]
+    environment = {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+    peaks: list[int] = []
+    with ReceiverProcess(command, port, scratch / "log", bounds.receiverCores, environment) as process:
+        # What happens once in a process is no part of its speed.
+        warmUp = runLoad(port, size, 1, 10 if size < 4 << 20 else 1)
+        count = bounds.countFor(size, associations)
+        touchMemory(scratch, size * count)
+        cpuBefore = process.cpuSeconds()
+        result = runLoad(
+            port,
+            size,
+            associations,
+            count,
+            bounds.seconds,
+            beforeRelease=lambda: peaks.append(process.peakMemory()),
+        )
+        cpu = process.cpuSeconds() - cpuBefore
+    acknowledged = warmUp.objects + result.objects
+    stored = countFiles(directory)
+    if stored != acknowledged:
+        raise LoadError(f"{acknowledged} objects acknowledged, but {stored} files stored")
+    return Measurement(result, cpu / result.objects, peaks[0])
+
+
+def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> int:
+    """Measure everything that was asked for, print the table, and return how many runs failed."""
+    measured: dict[tuple[str, int, str], list[Measurement | None]] = {}
+    failures = 0
+    for number in range(options.rounds):
+        for size in options.sizes:
+            for associations in options.associations:
+                # Another one begins each time: what that costs, or gains, is spread over all.
+                first = number % len(options.receivers)
+                for name in options.receivers[first:] + options.receivers[:first]:
+                    receiver = RECEIVERS[name]
+                    if receiver.isSerial and associations > 1:
+                        continue
+                    what = f"round {number + 1}: {name}, {size} x {associations}"
+                    measurement = _attempt(what, receiver, parseSize(size), associations, bounds, scratch)
+                    failures += measurement is None
+                    measured.setdefault((size, associations, name), []).append(measurement)
+    sys.stdout.write(formatTable(measured, options.baseline))
+    serial = [name for name in options.receivers if RECEIVERS[name].isSerial]
+    if serial and max(options.associations) > 1:
+        sys.stdout.write(f"Serves one association at a time, and was not measured with more: {', '.join(serial)}.\n")
+    return failures
+
+
+def _attempt(
+    what: str, receiver: Receiver, size: int, associations: int, bounds: Bounds, scratch: Path
+) -> Measurement | None:
+    directory = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        measurement = measure(receiver, size, associations, bounds, directory)
+    except (LoadError, ReceiverError, ValueError) as error:
+        sys.stderr.write(f"{what}: FAILED: {error}\n")
+        return None
+    finally:
+        emptyFiles(directory)
+    result = measurement.result
+    sys.stderr.write(f"{what}: {result.objectsPerSecond:.1f} objects/s, {measurement.cpu * 1e6:.0f} us CPU each\n")
+    return measurement
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description="Measure receivers side by side, in interleaved rounds."
+    )
+    names = ",".join(RECEIVERS)
+    parser.add_argument("--receivers", type=_list, default=names, help="separated by commas [default: %(default)s]")
+    parser.add_argument("--sizes", type=_list, default="1K,525K,128M", help="of the data sets [default: %(default)s]")
+    parser.add_argument("--associations", type=_list, default="1,8", help="at the same time [default: %(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
+    parser.add_argument("--count", type=int, help="objects in a run [default: 5000, 1000 or 8, by their size]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="longest run [default: %(default)s]")
+    parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
+    parser.add_argument("--baseline", default="storescp", help="what the ratios are over [default: %(default)s]")
+    options = parser.parse_args()
+    unknown = [name for name in options.receivers if name not in RECEIVERS]
+    if unknown:
+        parser.error(f"unknown receivers {', '.join(unknown)}; known are {names}")
+    absent = [name for name in options.receivers if shutil.which(RECEIVERS[name].command[0]) is None]
+    if absent:
+        parser.error(f"not installed: {', '.join(absent)}")
+    try:
+        options.associations = [int(text) for text in options.associations]
+        for size in options.sizes:
+            parseSize(size)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def _list(text: str) -> Sequence[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run as the command line says; 1 if a run failed, 130 if interrupted."""
+    options = _parsed()
+    # So that receivers and directories go in that case too.
+    signal.signal(signal.SIGTERM, _terminated)
+    cores = sorted(os.sched_getaffinity(0))
+    pinned = ({cores[0]}, {cores[1]}) if len(cores) > 1 else (set[int](), set[int]())
+    bounds = Bounds(options.count, options.seconds, *pinned)
+    if bounds.senderCores:
+        os.sched_setaffinity(0, bounds.senderCores)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
+        scratch = Path(name).resolve()
+        spreadDirectories(scratch)
+        try:
+            return 1 if run(options, bounds, scratch) else 0
+        except KeyboardInterrupt:
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""
+Receivers as processes: started, watched through /proc, and ended by their ids.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+_START: Final = 30.0
+_STOP: Final = 15.0
+_POLL: Final = 0.02
+_TICK: Final = 1.0 / os.sysconf("SC_CLK_TCK")
+_LISTEN: Final = "0A"
+
+
+class ReceiverError(Exception):
+    """A receiver did not start, ended by itself, or did not come to rest."""
+
+
+def freePort() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class ReceiverProcess:
+    """
+    A receiver that listens from ``with`` on, and of which nothing is left after it.
+
+    :ivar pid: its process id.
+    """
+
+    def __init__(
+        self, command: Sequence[str], port: int, log: Path, cores: set[int], environment: Mapping[str, str]
+    ) -> None:
+        """
+        :param log: takes what the receiver prints; its end is quoted when something goes wrong.
+        :param cores: on which it and its children run; empty for any.
+        """
+        self._command = command
+        self._port = port
+        self._log = log
+        self._cores = cores
+        self._environment = environment
+        self._workers: set[int] = set()
+
+    def __enter__(self) -> ReceiverProcess:
+        ours = os.sched_getaffinity(0)
+        with self._log.open("wb") as log:
+            # Inherited, so that not even its first thread runs elsewhere.
+            os.sched_setaffinity(0, self._cores or ours)
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self._log.parent,
+                    env=dict(self._environment),
+                    start_new_session=True,
+                )
+            finally:
+                os.sched_setaffinity(0, ours)
+        self.pid = self._process.pid
+        try:
+            self._awaitListening()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def _awaitListening(self) -> None:
+        """Wait without connecting: to some receivers a connection without an association is a fault."""
+        deadline = time.monotonic() + _START
+        while not _isListening(self._port):
+            if self._process.poll() is not None:
+                raise ReceiverError(f"ended with {self._process.returncode} at the start{self._lastLines()}")
+            if time.monotonic() > deadline:
+                raise ReceiverError(f"does not listen{self._lastLines()}")
+            time.sleep(_POLL)
+        self._workers = set(_descendants(self.pid))
+
+    def _lastLines(self) -> str:
+        text = self._log.read_text(errors="replace").strip().splitlines()[-5:]
+        return ": " + " | ".join(text) if text else ""
+
+    def cpuSeconds(self) -> float:
+        """
+        Return the user and system time of the process and of every child it ever had.
+
+        Waits until no child runs that was not there at the start, so that each is counted whole.
+
+        :raises ReceiverError: if children keep running, or the process is gone.
+        """
+        deadline = time.monotonic() + _STOP
+        while True:
+            before = _descendants(self.pid)
+            if all(pid in self._workers or _stat(pid)[0] == "Z" for pid in before):
+                ticks = sum(_ticks(pid) for pid in (self.pid, *before))
+                # One that was reaped meanwhile would count twice or not at all.
+                if before == _descendants(self.pid):
+                    break
+            if time.monotonic() > deadline:
+                raise ReceiverError("children are still running")
+            time.sleep(_POLL)
+        if self._process.poll() is not None:
+            raise ReceiverError(f"ended by itself with {self._process.returncode}{self._lastLines()}")
+        return ticks * _TICK
+
+    def peakMemory(self) -> int:
+        """Return the sum of the peak resident sizes of the process and its present children, in bytes."""
+        return sum(_peakMemory(pid) for pid in (self.pid, *_descendants(self.pid)))
+
+    def end(self) -> None:
+        """Terminate the process and its children, and kill what does not end in time."""
+        children = _descendants(self.pid)
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pid in children:
+            # In its own session: an id that was given to another process meanwhile is not touched.
+            with suppress(ProcessLookupError):
+                if os.getsid(pid) == self.pid:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _isListening(port: int) -> bool:
+    wanted = f":{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(FileNotFoundError), open(table) as lines:
+            for line in lines:
+                fields = line.split(maxsplit=4)
+                if fields[1].endswith(wanted) and fields[3] == _LISTEN:
+                    return True
+    return False
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; those of a dead process where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["Z"] + ["0"] * 20
+    return text[text.rindex(")") + 2 :].split()
+
+
+def _ticks(pid: int) -> int:
+    """Return utime, stime, cutime and cstime together; the last two hold the children that were reaped."""
+    return sum(map(int, _stat(pid)[11:15]))
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the ids of the children of a process, and of theirs."""
+    parents = {int(name): int(_stat(int(name))[1]) for name in os.listdir("/proc") if name.isdigit()}
+    found = [pid]
+    for parent in found:  # grows meanwhile
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
+
+
+def _peakMemory(pid: int) -> int:
+    with suppress(OSError), open(f"/proc/{pid}/status") as lines:
+        for line in lines:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,975 @@
+"""
+An association on a transport: how it is accepted and refused, how it ends, and what holds up what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
+from twisted.protocols.haproxy import proxyEndpoint
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from dcxtwisted.association import AssociationFactory, escaped
+from dcxtwisted.errors import AssociationRejected
+from dcxtwisted.interfaces import IAssociation, IStoreRequest
+from dcxtwisted.testing import ScriptedPeer, associateRQ
+from dcxtwisted.transports import hostOf
+from dcxtwisted.wire.pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
+from tests.support import ListenerTestCase, client, dataSet, pData, storeCommand
+
+RQ = associateRQ().encode()
+
+
+class AttributeTests(ListenerTestCase):
+    def test_association(self) -> None:
+        self.clock.advance(17)
+        peer = self.connect(clientAddress=IPv4Address("TCP", "192.0.2.7", 4000))
+        peer.associate(
+            {1: ("1.2.840.10008.1.1", ["1.2.840.10008.1.2"]), 3: ("1.2.3.4", ["1.2.840.10008.1.2"])},
+            callingAETitle="MODALITY",
+            calledAETitle="ARCHIVE",
+            maximumLength=32768,
+            implementationClassUID="1.2.3.4.5",
+            implementationVersionName="TEST_1",
+        )
+        self.pump()
+        (association,) = self.listener.acceptor.associations
+        verifyObject(IAssociation, association)
+        self.assertEqual(association.callingAETitle, "MODALITY")
+        self.assertEqual(association.calledAETitle, "ARCHIVE")
+        self.assertEqual(association.callingHost, "192.0.2.7")
+        self.assertEqual(association.peerAddress, IPv4Address("TCP", "192.0.2.7", 4000))
+        self.assertEqual(association.localAddress, IPv4Address("TCP", "127.0.0.1", 11112))
+        self.assertEqual(association.implementationClassUID, "1.2.3.4.5")
+        self.assertEqual(association.implementationVersionName, "TEST_1")
+        self.assertIsNone(association.userIdentity)
+        self.assertEqual(association.maximumLengthToSend, 32768)
+        self.assertEqual(association.startedAt, 17.0)
+        self.assertEqual([*association.acceptedContexts], [1])
+        self.assertEqual(association.acceptedContexts[1].transferSyntax, "1.2.840.10008.1.2")
+        self.assertEqual(association.ended, "")
+        self.assertEqual(repr(association), "<Association from 'MODALITY' at 192.0.2.7>")
+
+    def test_toldToOnConnection(self) -> None:
+        """The contexts are there already when the application is asked."""
+        seen: list[Any] = []
+
+        def onConnection(calling: str, called: str, host: str, association: IAssociation) -> bool:
+            seen.extend([calling, called, host, [*association.acceptedContexts], association.maximumLengthToSend])
+            return True
+
+        self.answer(OnConnection=onConnection)
+        self.associate(callingAETitle="A", calledAETitle="B")
+        self.assertEqual(seen, ["A", "B", "127.0.0.1", [1, 3], 16384])
+
+    def test_counters(self) -> None:
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        peer.store(dataSet("1.2.4"), "1.2.3")
+        self.pump()
+        (association,) = self.accepted
+        self.assertEqual((association.objectsStored, association.objectsRefused), (1, 1))
+        self.assertEqual(association.bytesReceived, 2 * len(dataSet()))
+
+    def test_transportOptions(self) -> None:
+        """Responses are small and awaited, and a peer that vanished is to be noticed."""
+        server = self.server(self.connect())
+        self.assertEqual((server.noDelay, server.keepAlive), (True, True))
+
+    def test_hosts(self) -> None:
+        self.assertEqual(hostOf(IPv4Address("TCP", "192.0.2.1", 1)), "192.0.2.1")
+        self.assertEqual(hostOf(IPv6Address("TCP", "2001:db8::1", 1)), "2001:db8::1")
+        self.assertEqual(hostOf(IPv6Address("TCP", "::ffff:192.0.2.1", 1)), "192.0.2.1")
+        self.assertEqual(hostOf(IPv6Address("TCP", "::ffff:1", 1)), "::ffff:1")
+        self.assertEqual(hostOf(UNIXAddress(b"/socket")), "local")
+
+    def test_proxied(self) -> None:
+        """The address is read when A-ASSOCIATE-RQ arrives: the one a PROXY header tells."""
+        factories: list[IProtocolFactory] = []
+
+        @implementer(IStreamServerEndpoint)
+        class Endpoint:
+            def listen(self, factory: IProtocolFactory) -> Deferred[Any]:
+                factories.append(factory)
+                return succeed(None)
+
+        proxyEndpoint(Endpoint()).listen(self.factory)
+        peer = self.connect(factory=factories[0])
+        peer.send(b"PROXY TCP4 198.51.100.7 192.0.2.1 4000 11112\r\n" + RQ)
+        self.pump()
+        self.assertIsNotNone(peer.accepted)
+        self.assertEqual(self.accepted[0].callingHost, "198.51.100.7")
+        self.assertEqual(self.server(peer).bufferSize, 262144)
+
+
+def _result(value: Any) -> Deferred[Any]:
+    return fail(value) if isinstance(value, Exception) else succeed(value)
+
+
+class AnswerTests(ListenerTestCase):
+    """Every kind of answer of OnConnection."""
+
+    def answered(self, value: Any) -> Iterator[ScriptedPeer]:
+        """Give peers answered so at once, by a fired and a later Deferred, by a coroutine at once and one later."""
+
+        async def atOnce(*args: object) -> Any:
+            return await _result(value) if isinstance(value, Exception) else value
+
+        async def afterwards(*args: object) -> Any:
+            await waited
+            return await atOnce()
+
+        for way in (value, lambda *args: _result(value), "later", atOnce, afterwards):
+            self.listen()
+            waited = self.later()
+            later = self.later()
+            self.answer(OnConnection=later if way == "later" else way)
+            peer = self.associate()
+            if way in ("later", afterwards):
+                self.assertEqual(peer.received, [])
+            waited.callback(None)
+            _result(value).addBoth(later.callback)
+            later.addErrback(lambda ignored: None)
+            self.pump()
+            yield peer
+
+    def assertRejected(self, value: Any, rejection: AssociateRJ, why: str) -> None:
+        for peer in self.answered(value):
+            self.assertEqual(peer.received, [rejection])
+            self.assertEqual(self.names, ["OnConnection"])
+            self.assertLines(
+                f"association refused {why}: from 'PEER' (127.0.0.1) to 'DCXTWISTED', "
+                f"{rejection.result}/{rejection.source}/{rejection.reason}"
+            )
+            client(peer).loseConnection()
+            self.pump()
+            self.assertConnectionOver(peer)
+            self.assertLines()
+
+    def test_true(self) -> None:
+        for peer in self.answered(True):
+            self.assertIsNotNone(peer.accepted)
+            self.assertEqual(len(self.factory.associations), 1)
+            self.assertLines()
+
+    def test_false(self) -> None:
+        self.assertRejected(False, AssociateRJ(1, 1, 1), "by OnConnection")
+
+    def test_none(self) -> None:
+        self.assertRejected(None, AssociateRJ(1, 1, 1), "by OnConnection, which answered None instead of True or False")
+
+    def test_otherTruthy(self) -> None:
+        """Only True accepts: an answer that means something else is not taken for consent."""
+        self.assertRejected(1, AssociateRJ(1, 1, 1), "by OnConnection")
+        self.assertRejected("yes", AssociateRJ(1, 1, 1), "by OnConnection")
+
+    def test_associationRejected(self) -> None:
+        self.assertRejected(AssociationRejected(2, 3, 1), AssociateRJ(2, 3, 1), "by OnConnection")
+        self.assertRejected(AssociationRejected(), AssociateRJ(1, 1, 1), "by OnConnection")
+
+    def test_fails(self) -> None:
+        for peer in self.answered(ValueError("broken")):
+            self.assertEqual(peer.received, [AssociateRJ(2, 1, 1)])
+            self.assertErrors(ValueError)
+            self.assertLines(
+                "OnConnection failed for <Association from 'PEER' at 127.0.0.1>",
+                "association refused because OnConnection failed: from 'PEER' (127.0.0.1) to 'DCXTWISTED', 2/1/1",
+            )
+
+    def test_refusedByNegotiation(self) -> None:
+        """The application is not asked."""
+        peer = self.associate(contexts={})
+        self.assertEqual(peer.received, [AssociateRJ(1, 1, 1)])
+        self.assertEqual(self.names, [])
+        self.assertLines("association refused by negotiation: from 'PEER' (127.0.0.1) to 'DCXTWISTED', 1/1/1")
+
+    def test_allContextsRefused(self) -> None:
+        """That is an association all the same."""
+        peer = self.associate({1: ("1.2.3", ["1.2.840.10008.1.2"])})
+        assert peer.accepted is not None
+        self.assertEqual([context.result for context in peer.accepted.presentationContexts], [3])
+
+    def test_refusedAndNotClosed(self) -> None:
+        """A peer that does not close is closed upon, hard, at ARTIM."""
+        self.answer(OnConnection=False)
+        peer = self.associate()
+        self.advance(29)
+        self.assertIsNone(peer.lost)
+        self.advance(1)
+        self.assertConnectionOver(peer)
+        self.assertIsInstance(self.server(peer).closed, ConnectionAborted)
+        self.assertEqual(len(self.lines), 1)
+
+    def test_ARTIMStopsWhileAsked(self) -> None:
+        """How long the application takes is no fault of the peer."""
+        later = self.later()
+        self.answer(OnConnection=later)
+        peer = self.associate()
+        self.advance(100)
+        later.callback(True)
+        self.pump()
+        self.assertIsNotNone(peer.accepted)
+
+
+class AskedWhenThePeerGoesTests(ListenerTestCase):
+    """OnConnection decides, and the peer does not wait for it."""
+
+    def assertCancelled(self, go: Callable[[ScriptedPeer], object], line: str) -> None:
+        self.answer(OnConnection=self.later())
+        peer = self.associate()
+        go(peer)
+        self.pump()
+        self.assertEqual(self.names, ["OnConnection", "cancelled"])
+        self.assertEqual(peer.received, [])
+        self.assertConnectionOver(peer)
+        self.assertLines(line)
+
+    def test_FIN(self) -> None:
+        self.assertCancelled(lambda peer: client(peer).loseConnection(), "no association with 127.0.0.1: lost")
+
+    def test_RST(self) -> None:
+        self.assertCancelled(lambda peer: client(peer).abortConnection(), "no association with 127.0.0.1: lost")
+
+    def test_abort(self) -> None:
+        self.assertCancelled(
+            lambda peer: peer.send(Abort(2, 6).encode()), "no association with 127.0.0.1: aborted by the peer (2/6)"
+        )
+
+    def test_coroutineIsCancelled(self) -> None:
+        seen: list[type] = []
+
+        async def onConnection(*args: object) -> bool:
+            try:
+                await self.later()
+            except CancelledError as error:
+                seen.append(type(error))
+                raise
+            return True
+
+        self.answer(OnConnection=onConnection)
+        peer = self.associate()
+        client(peer).loseConnection()
+        self.pump()
+        self.assertEqual(seen, [CancelledError])
+        self.assertEqual(self.accepted, [])
+
+    def test_lateAnswersAreNotHeard(self) -> None:
+        """What cannot be cancelled answers when nobody is there any more."""
+        for value in (True, False, ValueError("too late")):
+            self.listen()
+            goOn = self.later()
+
+            async def onConnection(*args: object, goOn: Deferred[Any] = goOn, value: Any = value) -> Any:
+                try:
+                    await self.later()
+                except CancelledError:
+                    await goOn
+                return await _result(value)
+
+            self.answer(OnConnection=onConnection)
+            peer = self.associate()
+            client(peer).loseConnection()
+            self.pump()
+            self.assertConnectionOver(peer)
+            goOn.callback(None)
+            self.assertEqual(self.accepted, [])
+            self.assertLines("no association with 127.0.0.1: lost")
+
+    def test_cancelledThoughAlive(self) -> None:
+        """An application that cancels what it answered itself: a failure as any other."""
+        later = self.later()
+        self.answer(OnConnection=later)
+        peer = self.associate()
+        later.cancel()
+        self.pump()
+        self.assertEqual(peer.received, [AssociateRJ(2, 1, 1)])
+        self.assertErrors(CancelledError)
+
+
+class JudgedFirstTests(ListenerTestCase):
+    """An answer is applied only when the bytes that came with the request have been judged."""
+
+    def assertAborted(self, behind: bytes, line: str) -> None:
+        """Assert that bytes behind the request abort, whether the answer comes at once or later, as it may be."""
+        for value in (True, False):
+            for later in (False, True):
+                for apart in (False, True):
+                    self.listen()
+                    answer = self.later()
+                    self.answer(OnConnection=answer if later else value)
+                    peer = self.connect()
+                    if later and apart:
+                        peer.send(RQ)
+                        self.pump()
+                        peer.send(behind)
+                    else:
+                        peer.send(RQ + behind)
+                    self.pump()
+                    self.assertEqual(peer.received, [Abort(2, 2)])
+                    self.assertEqual(answer.called, later)
+                    self.assertEqual(self.accepted, [])
+                    self.assertLines(line)
+
+    def test_data(self) -> None:
+        self.assertAborted(
+            pData(1, 3, b"x"), "no association with 127.0.0.1: aborted here: unexpected PDU of type 4 in Sta3"
+        )
+
+    def test_headerOfData(self) -> None:
+        self.assertAborted(
+            pData(1, 3, b"x")[:6], "no association with 127.0.0.1: aborted here: unexpected PDU of type 4 in Sta3"
+        )
+
+    def test_secondRequest(self) -> None:
+        self.assertAborted(RQ, "no association with 127.0.0.1: aborted here: unexpected PDU of type 1 in Sta3")
+
+    def test_release(self) -> None:
+        self.assertAborted(
+            ReleaseRQ().encode(), "no association with 127.0.0.1: aborted here: unexpected PDU of type 5 in Sta3"
+        )
+
+    def test_partOfAHeader(self) -> None:
+        """That is nothing yet."""
+        peer = self.connect()
+        peer.send(RQ + pData(1, 3, b"x")[:5])
+        self.pump()
+        self.assertIsNotNone(peer.accepted)
+
+    def test_abort(self) -> None:
+        peer = self.connect()
+        peer.send(RQ + Abort(0, 0).encode())
+        self.pump()
+        self.assertEqual(peer.received, [])
+        self.assertConnectionOver(peer)
+        self.assertEqual(self.names, ["OnConnection"])
+        self.assertLines("no association with 127.0.0.1: aborted by the peer (0/0)")
+
+    def test_refusedByNegotiation(self) -> None:
+        peer = self.connect()
+        peer.send(associateRQ({}).encode() + pData(1, 3, b"x"))
+        self.pump()
+        self.assertEqual(peer.received, [Abort(2, 2)])
+        self.assertEqual(len(self.lines), 1)
+
+
+class BeforeAssociationTests(ListenerTestCase):
+    def test_probe(self) -> None:
+        """Opened and closed without a byte, as load balancers do: nothing is logged."""
+        for end in ("loseConnection", "abortConnection", "loseWriteConnection"):
+            peer = self.connect()
+            getattr(client(peer), end)()
+            self.pump()
+            self.assertConnectionOver(peer)
+        self.assertEqual(self._logged, [])
+
+    def test_goneInsideTheRequest(self) -> None:
+        for cut in range(1, len(RQ)):
+            peer = self.connect()
+            peer.send(RQ[:cut])
+            client(peer).loseConnection()
+            self.pump()
+            self.assertConnectionOver(peer)
+        self.assertEqual(self.names, [])
+        self.assertLines()
+
+    def test_silence(self) -> None:
+        peer = self.connect()
+        self.advance(29.9)
+        self.assertIsNone(peer.lost)
+        self.advance(0.1)
+        self.assertEqual(bytes(peer.bytesReceived), b"")
+        self.assertConnectionOver(peer)
+        self.assertLines("no A-ASSOCIATE-RQ from 127.0.0.1 in time")
+
+    def test_aByteASecond(self) -> None:
+        """ARTIM is for the whole of the request."""
+        peer = self.connect()
+        for byte in RQ[:30]:
+            self.assertIsNone(peer.lost)
+            peer.send(bytes([byte]))
+            self.advance(1)
+        self.assertEqual(bytes(peer.bytesReceived), b"")
+        self.assertConnectionOver(peer)
+
+    def test_configuredARTIM(self) -> None:
+        self.listen(ARTIM=2.5)
+        peer = self.connect()
+        self.advance(2.5)
+        self.assertConnectionOver(peer)
+
+    def test_noise(self) -> None:
+        peer = self.connect()
+        peer.send(b"GET / HTTP/1.0\r\n\r\n")
+        self.pump()
+        self.assertEqual(peer.received, [Abort(0, 0)])
+        self.assertLines("no association with 127.0.0.1: aborted here: PDU of unknown type 47")
+        peer.send(b"\0" * 100_000)
+        self.advance(30)
+        self.assertEqual(len(peer.received), 1)
+        self.assertConnectionOver(peer)
+        self.assertLines()
+
+    def test_abortFirst(self) -> None:
+        peer = self.connect()
+        peer.abort()
+        self.pump()
+        self.assertEqual(peer.received, [])
+        self.assertConnectionOver(peer)
+        self.assertLines()
+
+    def test_cutAnywhere(self) -> None:
+        """However the stream is cut, the same comes of it."""
+        for size in (1, 2, 3, 5, 7, 11, 100):
+            self.listen()
+            peer = self.connect(cuts=[size] * 3000)
+            peer.associate()
+            self.pump()
+            peer.echo(1)
+            peer.store(dataSet(), "1.2.3", maximumLength=32)
+            peer.release()
+            self.pump()
+            self.assertEqual((peer.statuses, peer.released), ([0, 0], True))
+            self.assertEqual(bytes(self.store.sinks[0].written), dataSet())
+
+
+class AbortTests(ListenerTestCase):
+    """A-ABORT by the application, in each state."""
+
+    def assertAborted(self, peer: ScriptedPeer) -> None:
+        """Assert that A-ABORT was the last that the peer was told, and that a peer that ignores it is closed upon."""
+        self.pump()
+        self.assertEqual(peer.received[-1], Abort(0, 0))
+        self.assertEqual(sum(isinstance(value, Abort) for value in peer.received), 1)
+        self.accepted and self.accepted[0].abort()
+        self.advance(29)
+        self.assertIsNone(peer.lost)
+        self.advance(1)
+        self.assertConnectionOver(peer)
+        self.assertIsInstance(self.server(peer).closed, ConnectionAborted)
+        self.assertEqual(sum(isinstance(value, Abort) for value in peer.received), 1)
+
+    def test_established(self) -> None:
+        peer = self.associate()
+        (association,) = self.accepted
+        association.abort()
+        self.assertEqual(association.ended, "aborted")
+        self.assertAborted(peer)
+        self.assertEqual(self.names, ["OnConnection", "OnAssocEnd"])
+        self.assertEqual(self.ends, ["aborted"])
+
+    def test_closedByThePeer(self) -> None:
+        peer = self.associate()
+        self.accepted[0].abort()
+        client(peer).loseConnection()
+        self.pump()
+        self.assertConnectionOver(peer)
+        self.accepted[0].abort()
+        self.assertEqual(self.ends, ["aborted"])
+
+    def test_inOnConnection(self) -> None:
+        def onConnection(calling: str, called: str, host: str, association: IAssociation) -> bool:
+            association.abort()
+            return True
+
+        self.answer(OnConnection=onConnection)
+        self.assertAborted(self.associate())
+        self.assertEqual(self.accepted, [])
+        self.assertLines("no association with 127.0.0.1: aborted here")
+
+    def test_inOnConnectionWhichAnswersLater(self) -> None:
+        def onConnection(calling: str, called: str, host: str, association: IAssociation) -> Deferred[bool]:
+            association.abort()
+            return self.later()
+
+        self.answer(OnConnection=onConnection)
+        self.assertAborted(self.associate())
+        self.assertEqual(self.names, ["OnConnection", "cancelled"])
+
+    def test_whileOnConnectionDecides(self) -> None:
+        self.answer(OnConnection=lambda *args: self.later())
+        peer = self.associate()
+        self.events.calls[0][1][3].abort()
+        self.assertAborted(peer)
+        self.assertEqual(self.names, ["OnConnection", "cancelled"])
+
+    def test_refused(self) -> None:
+        """There is nothing to abort."""
+        self.answer(OnConnection=False)
+        peer = self.associate()
+        self.events.calls[0][1][3].abort()
+        self.pump()
+        self.assertEqual(peer.received, [AssociateRJ(1, 1, 1)])
+
+    def test_released(self) -> None:
+        peer = self.associate()
+        peer.release()
+        self.pump()
+        self.accepted[0].abort()
+        self.pump()
+        self.assertIsInstance(peer.received[-1], ReleaseRP)
+        self.assertEqual(self.ends, ["released"])
+
+    def test_inOnAssocEnd(self) -> None:
+        self.answer(OnAssocEnd=lambda association, reason: association.abort())
+        peer = self.associate()
+        peer.release()
+        self.pump()
+        self.assertIsInstance(peer.received[-1], ReleaseRP)
+
+    def test_insideADataSet(self) -> None:
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, b"part"))
+        self.pump()
+        self.accepted[0].abort()
+        self.assertAborted(peer)
+        self.assertEqual(self.names[3:], ["sink.write", "sink.abort", "OnStoreDone", "OnAssocEnd"])
+
+    def test_inOnStoreSetup(self) -> None:
+        """The sink that was opened is aborted, and OnAssocEnd is still the last."""
+
+        def onStoreSetup(filename: str, request: IStoreRequest) -> None:
+            request.association.abort()
+
+        self.answer(OnStoreSetup=onStoreSetup)
+        self.hold("abort")
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        self.assertEqual(self.names[1:], ["OnStoreSetup", "store.open", "sink.abort"])
+        self.store.sinks[0].fire("abort")
+        self.assertEqual(self.names[4:], ["OnStoreDone", "OnAssocEnd"])
+        self.assertAborted(peer)
+        self.assertEqual(peer.statuses, [])
+
+    def test_inOnStoreSetupWhichAnswersLater(self) -> None:
+        def onStoreSetup(filename: str, request: IStoreRequest) -> Deferred[None]:
+            request.association.abort()
+            return self.later()
+
+        self.answer(OnStoreSetup=onStoreSetup)
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.assertAborted(peer)
+        self.assertEqual(self.names[1:], ["OnStoreSetup", "cancelled", "OnAssocEnd"])
+
+    def test_inATap(self) -> None:
+        """Bytes that were passing are the last; the object is not completed."""
+
+        def onStoreSetup(filename: str, request: IStoreRequest) -> None:
+            request.tap(lambda view: request.association.abort())
+
+        self.answer(OnStoreSetup=onStoreSetup)
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3", maximumLength=60)
+        self.assertAborted(peer)
+        self.assertEqual(
+            self.names[1:], ["OnStoreSetup", "store.open", "sink.write", "sink.abort", "OnStoreDone", "OnAssocEnd"]
+        )
+
+    def test_inOnStoreDone(self) -> None:
+        """The object is kept as answered, and no response is written."""
+
+        def onStoreDone(filename: str, stored: bool, request: IStoreRequest) -> bool:
+            request.association.abort()
+            return True
+
+        self.answer(OnStoreDone=onStoreDone)
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.assertAborted(peer)
+        self.assertEqual(peer.statuses, [])
+        self.assertEqual(self.names[-4:], ["sink.finish", "OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_whileAFileIsSynced(self) -> None:
+        self.hold("finish")
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        self.accepted[0].abort()
+        self.assertEqual(self.ends, [])
+        self.store.sinks[0].fire("finish")
+        self.assertAborted(peer)
+        self.assertEqual(self.names[-4:], ["sink.finish", "OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_inOnEcho(self) -> None:
+        self.answer(OnEcho=lambda association: association.abort())
+        peer = self.associate()
+        peer.echo()
+        self.assertAborted(peer)
+        self.assertEqual(peer.statuses, [])
+
+    def test_all(self) -> None:
+        peers = [self.associate() for _ in range(3)]
+        self.listener.acceptor.AbortActiveAssociations()
+        self.pump()
+        self.assertEqual([peer.aborted for peer in peers], [Abort(0, 0)] * 3)
+        self.assertEqual(self.ends, ["aborted"] * 3)
+
+    def test_noiseAfterwards(self) -> None:
+        """After an abort of ours a peer that goes on is not listened to, and told so once more at most."""
+        peer = self.associate()
+        self.accepted[0].abort()
+        self.pump()
+        for _ in range(100):
+            peer.send(RQ)
+            self.pump()
+        peer.send(b"\xff" * 1_000_000)
+        self.pump()
+        self.assertEqual(peer.received[1:], [Abort(0, 0), Abort(2, 2)])
+        self.advance(30)
+        self.assertConnectionOver(peer)
+        self.assertEqual(self.ends, ["aborted"])
+
+
+class PeerEndTests(ListenerTestCase):
+    """The peer ends the association, between messages."""
+
+    def test_abort(self) -> None:
+        peer = self.associate()
+        peer.send(Abort(0, 0).encode())
+        self.pump()
+        self.assertEqual(self.ends, ["aborted"])
+        self.assertConnectionOver(peer)
+        self.assertIsInstance(self.server(peer).closed, ConnectionDone)
+
+    def test_noiseBehindAnAbort(self) -> None:
+        peer = self.associate()
+        peer.send(Abort(0, 0).encode() + b"\xff" * 1000)
+        self.pump()
+        self.assertEqual(self.ends, ["aborted"])
+        self.assertConnectionOver(peer)
+        self.assertEqual(len(self.lines), 1)
+
+    def test_FIN(self) -> None:
+        peer = self.associate()
+        client(peer).loseConnection()
+        self.pump()
+        self.assertEqual(self.ends, ["lost"])
+        self.assertConnectionOver(peer)
+
+    def test_halfClose(self) -> None:
+        peer = self.associate()
+        client(peer).loseWriteConnection()
+        self.pump()
+        self.assertEqual(self.ends, ["lost"])
+        self.assertConnectionOver(peer)
+
+    def test_RST(self) -> None:
+        peer = self.associate()
+        client(peer).abortConnection()
+        self.pump()
+        self.assertEqual(self.ends, ["lost"])
+
+    def test_unexpectedPDU(self) -> None:
+        """A-ABORT 2/2; one that does not close is closed upon, hard, at ARTIM."""
+        peer = self.associate()
+        peer.send(RQ)
+        self.pump()
+        self.assertEqual(peer.aborted, Abort(2, 2))
+        self.assertEqual(self.ends, ["aborted"])
+        self.advance(29)
+        self.assertIsNone(peer.lost)
+        self.advance(1)
+        self.assertConnectionOver(peer)
+
+    def test_invalidMessage(self) -> None:
+        """A context that was never proposed."""
+        peer = self.associate()
+        peer.send(pData(5, 3, b"x") + pData(1, 3, b"y"))
+        self.pump()
+        self.assertEqual(peer.received[1:], [Abort(2, 5)])
+        self.assertEqual(self.ends, ["aborted"])
+        self.assertIn("aborted here: PDV of a context never proposed", self.lines[0])
+
+
+class ReleaseTests(ListenerTestCase):
+    def assertReleased(self, peer: ScriptedPeer) -> None:
+        self.pump()
+        self.assertIsInstance(peer.received[-1], ReleaseRP)
+        self.assertEqual(self.ends, ["released"])
+
+    def test_release(self) -> None:
+        peer = self.associate()
+        peer.release()
+        self.assertReleased(peer)
+        self.assertIsNone(peer.lost)
+        client(peer).loseConnection()
+        self.pump()
+        self.assertConnectionOver(peer)
+
+    def test_notClosed(self) -> None:
+        peer = self.associate()
+        peer.release()
+        self.assertReleased(peer)
+        self.advance(29)
+        self.assertIsNone(peer.lost)
+        self.advance(1)
+        self.assertConnectionOver(peer)
+        self.assertIsInstance(self.server(peer).closed, ConnectionAborted)
+
+    def test_allInOneChunk(self) -> None:
+        """Responses come before the confirmation."""
+        peer = self.associate()
+        peer.echo(1)
+        peer.store(dataSet(), "1.2.3")
+        peer.release()
+        self.assertReleased(peer)
+        self.assertEqual(peer.statuses, [0, 0])
+
+    def test_waitsForResponses(self) -> None:
+        for event in ("OnStoreDone", "OnEcho"):
+            self.listen()
+            later = self.later()
+            self.answer(**{event: later})
+            peer = self.associate()
+            peer.echo(1)
+            peer.store(dataSet(), "1.2.3")
+            peer.echo(2)
+            peer.release()
+            self.pump()
+            self.assertFalse(peer.released)
+            self.assertEqual(self.ends, [])
+            later.callback(None)
+            self.assertReleased(peer)
+            self.assertEqual(peer.statuses, [0, 0, 0])
+
+    def test_waitsWhileTheLastPieceIsWritten(self) -> None:
+        """The request is wholly received, although the sink is not through with it."""
+        self.hold("write")
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        peer.release()
+        self.pump()
+        self.assertFalse(peer.released)
+        self.store.sinks[0].fire("write")
+        self.assertReleased(peer)
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(self.names[-3:], ["OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_insideADataSet(self) -> None:
+        """Released, as the table says; the object is discarded and not answered."""
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, b"part"))
+        peer.release()
+        self.assertReleased(peer)
+        self.assertEqual(peer.statuses, [])
+        self.assertEqual(self.names[-4:], ["sink.write", "sink.abort", "OnStoreDone", "OnAssocEnd"])
+        self.assertIs(self.events.calls[-2][1][1], False)
+
+    def test_insideADataSetThatIsWritten(self) -> None:
+        self.hold("write")
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, b"part"))
+        peer.release()
+        self.pump()
+        self.assertTrue(peer.released)
+        self.assertEqual(self.accepted[0].ended, "released")
+        self.assertEqual(self.ends, [])
+        self.store.sinks[0].fire("write")
+        self.assertReleased(peer)
+        self.assertEqual(self.names[-4:], ["sink.write", "sink.abort", "OnStoreDone", "OnAssocEnd"])
+
+    def test_insideACommand(self) -> None:
+        peer = self.associate()
+        peer.send(pData(3, 1, b"part"))
+        peer.release()
+        self.assertReleased(peer)
+        self.assertEqual(self.names, ["OnConnection", "OnAssocEnd"])
+
+    def test_whileOnStoreSetupDecides(self) -> None:
+        self.answer(OnStoreSetup=self.later())
+        peer = self.associate()
+        peer.send(storeCommand())
+        peer.release()
+        self.assertReleased(peer)
+        self.assertEqual(self.names[1:], ["OnStoreSetup", "cancelled", "OnAssocEnd"])
+
+    def test_dataBehindIt(self) -> None:
+        """A fault, even while the confirmation waits for a response."""
+        for later in (False, True):
+            self.listen()
+            self.answer(OnEcho=self.later() if later else None)
+            peer = self.associate()
+            peer.echo(1)
+            peer.release()
+            peer.echo(2)
+            self.pump()
+            self.assertEqual(peer.aborted, Abort(2, 2))
+            self.assertFalse(peer.released)
+            self.answerAll()
+            self.assertEqual(self.ends, ["aborted"])
+
+    def test_theEndWhileItWaits(self) -> None:
+        for end, reason in (("loseConnection", "lost"), ("abortConnection", "lost"), ("abort", "aborted")):
+            self.listen()
+            later = self.later()
+            self.answer(OnEcho=later)
+            peer = self.associate()
+            peer.echo()
+            peer.release()
+            self.pump()
+            getattr(peer if end == "abort" else client(peer), end)()
+            self.pump()
+            self.assertConnectionOver(peer)
+            self.assertEqual(self.ends, [])
+            later.callback(None)
+            self.assertEqual(self.ends, [reason])
+            self.assertEqual(peer.received[1:], [])
+
+    def test_abortedHereWhileItWaits(self) -> None:
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        peer.echo()
+        peer.release()
+        self.pump()
+        self.accepted[0].abort()
+        later.callback(None)
+        self.pump()
+        self.assertEqual(peer.received[1:], [Abort(0, 0)])
+        self.assertEqual(self.ends, ["aborted"])
+
+
+class FailureTests(ListenerTestCase):
+    """What should not happen here ends one association, in order, and is logged."""
+
+    def test_noProvider(self) -> None:
+        def makeProvider(*args: object) -> Any:
+            raise ZeroDivisionError
+
+        self.factory.makeProvider = makeProvider
+        peer = self.associate()
+        self.assertEqual(peer.received, [Abort(0, 0)])
+        self.assertErrors(ZeroDivisionError)
+        self.assertLines("an association failed", "no association with 127.0.0.1: aborted here")
+
+    def broken(self, method: str) -> ScriptedPeer:
+        """Return an accepted peer whose messages meet a provider one method of which fails."""
+        makeProvider = self.factory.makeProvider
+
+        def makeBroken(*args: Any) -> Any:
+            def failing(*args: object) -> None:
+                original(*args)
+                raise ZeroDivisionError
+
+            provider = makeProvider(*args)
+            original = getattr(provider, method)
+            setattr(provider, method, failing)
+            return provider
+
+        self.factory.makeProvider = makeBroken
+        return self.associate()
+
+    def test_message(self) -> None:
+        peer = self.broken("pdvReceived")
+        peer.echo()
+        self.pump()
+        self.assertEqual(peer.aborted, Abort(0, 0))
+        self.assertErrors(ZeroDivisionError)
+        self.assertEqual(self.ends, ["aborted"])
+
+    def test_end(self) -> None:
+        """Where nothing is to be aborted any more, the rest of the end comes all the same: ARTIM, and OnAssocEnd."""
+        peer = self.broken("ended")
+        peer.send(RQ)
+        self.pump()
+        self.assertEqual(peer.aborted, Abort(2, 2))
+        self.assertErrors(ZeroDivisionError)
+        self.assertEqual(self.ends, ["aborted"])
+        self.advance(30)
+        self.assertConnectionOver(peer)
+
+    def test_factoryAsAPortUsesIt(self) -> None:
+        self.factory.doStart()
+        self.factory.doStop()
+        self.assertIsInstance(self.factory, AssociationFactory)
+
+    def test_eventsThatFail(self) -> None:
+        """The association lives on, and OnAssocEnd fails for nobody else."""
+        for answer in (ValueError("no"), lambda *args: fail(ValueError("no"))):
+            self.listen()
+            self.answer(OnAssocEnd=answer)
+            peer = self.associate()
+            peer.release()
+            self.pump()
+            self.assertTrue(peer.released)
+            self.assertErrors(ValueError)
+
+
+class LogTests(ListenerTestCase):
+    def test_escaped(self) -> None:
+        self.assertEqual(escaped("PLAIN"), "'PLAIN'")
+        self.assertEqual(escaped("a\r\n\x1b\xe9\u4e2d'{x}"), '"a\\r\\n\\x1b\\xe9\\u4e2d\'{x}"')
+
+    def hostile(self) -> ScriptedPeer:
+        """Return a peer whose AE titles are no titles."""
+        peer = self.connect()
+        calling = b"A\r\n\x1b[2J\xe9{0}".ljust(16)
+        called = b"%s{oops}\n\x7f".ljust(16)
+        peer.send(attrs.evolve(associateRQ(), callingAE=calling, calledAE=called).encode())
+        self.pump()
+        return peer
+
+    def test_oneLineForAnAssociation(self) -> None:
+        peer = self.hostile()
+        peer.store(dataSet(), "1.2.3")
+        peer.store(dataSet("1.2.4"), "1.2.3")
+        self.clock.advance(1.5)
+        self.pump()
+        self._logged.clear()
+        peer.release()
+        self.pump()
+        self.assertLines(
+            "association from 'A\\r\\n\\x1b[2J\\xe9{0}' (127.0.0.1) to '%s{oops}\\n\\x7f' released after 1.500 s: "
+            f"1 stored, 1 refused, {2 * len(dataSet())} bytes"
+        )
+        client(peer).loseConnection()
+        self.pump()
+        self.assertLines()
+
+    def test_oneLineForARefusal(self) -> None:
+        self.answer(OnConnection=False)
+        self.hostile()
+        self.assertLines(
+            "association refused by OnConnection: "
+            "from 'A\\r\\n\\x1b[2J\\xe9{0}' (127.0.0.1) to '%s{oops}\\n\\x7f', 1/1/1"
+        )
+
+    def test_failures(self) -> None:
+        self.answer(OnConnection=ValueError("no"))
+        self.hostile()
+        self.assertErrors(ValueError)
+        self.assertTrue(self.lines[0].endswith("<Association from 'A\\r\\n\\x1b[2J\\xe9{0}' at 127.0.0.1>"))
+
+    def test_quirks(self) -> None:
+        peer = self.associate()
+        (association,) = self.accepted
+        association.quirks.clear()
+        association.quirks.update({"b": 2, "a": 1})
+        peer.release()
+        self.pump()
+        self.assertTrue(self.lines[0].endswith("0 bytes; a: 1; b: 2"))
+
+    def test_howItEnded(self) -> None:
+        def line(go: Callable[[ScriptedPeer], object]) -> str:
+            self.listen()
+            peer = self.associate()
+            go(peer)
+            self.pump()
+            self.advance(601)
+            (line,) = self.lines
+            return line.removeprefix("association from 'PEER' (127.0.0.1) to 'DCXTWISTED' ").partition(" after")[0]
+
+        self.assertEqual(line(ScriptedPeer.release), "released")
+        self.assertEqual(line(lambda peer: peer.send(Abort(2, 3).encode())), "aborted by the peer (2/3)")
+        self.assertEqual(line(lambda peer: client(peer).loseConnection()), "lost")
+        self.assertEqual(line(lambda peer: self.accepted[0].abort()), "aborted here")
+        self.assertEqual(line(lambda peer: peer.send(b"\0" * 6)), "aborted here: PDU of unknown type 00")
+        self.assertEqual(line(lambda peer: None), "aborted here: nothing came for 600 s")

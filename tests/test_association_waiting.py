@@ -1,0 +1,778 @@
+"""
+What an association waits for, and for how long: what is pending when the peer goes, pauses, deadlines, and the stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+
+from dcxtwisted.interfaces import IAssociation
+from dcxtwisted.testing import ScriptedPeer, associateRQ
+from dcxtwisted.wire.pdu import Abort, ReleaseRP
+from tests.support import ListenerTestCase, client, dataSet, pData, storeCommand
+
+#: How a peer can go, and what OnAssocEnd is told then.
+Way = tuple[Callable[[ScriptedPeer], object], str]
+WAYS_TO_GO: list[Way] = [
+    (ScriptedPeer.abort, "aborted"),
+    (lambda peer: client(peer).loseConnection(), "lost"),
+    (lambda peer: client(peer).loseWriteConnection(), "lost"),
+    (lambda peer: client(peer).abortConnection(), "lost"),
+]
+
+
+class PendingTests(ListenerTestCase):
+    """Something is awaited, and the peer goes: seen at once, nothing is written, OnAssocEnd comes once and last."""
+
+    def assertGone(
+        self,
+        until: Callable[[ScriptedPeer], object],
+        atOnce: list[str],
+        fire: Callable[[], object] = lambda: None,
+        then: Sequence[str] = (),
+        ways: Sequence[Way] = WAYS_TO_GO,
+    ) -> None:
+        """
+        Assert what happens when a peer goes, in whatever way.
+
+        :param until: what the peer does first; ``prepare`` has said what is then awaited.
+        :param atOnce: what happens when it goes, OnAssocEnd included where it does.
+        :param fire: lets go on what is awaited.
+        :param then: what follows.
+        """
+        for go, reason in ways:
+            self.listen()
+            self.prepare()
+            peer = self.associate()
+            until(peer)
+            self.pump()
+            self.assertFalse(self.server(peer).paused)
+            self.events.calls.clear()
+            go(peer)
+            self.pump()
+            self.assertConnectionOver(peer)
+            self.assertEqual(self.accepted[0].ended, reason)
+            self.assertEqual(self.names, atOnce)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            fire()
+            self.pump()
+            self.assertEqual(self.names, [*atOnce, *then])
+            self.assertEqual(self.ends, [reason])
+            self.assertEqual(peer.received[1:], [])
+
+    def prepare(self) -> None:
+        self.awaited = self.later()
+
+    def test_nothing(self) -> None:
+        self.assertGone(lambda peer: None, ["OnAssocEnd"])
+
+    def test_insideACommand(self) -> None:
+        self.assertGone(lambda peer: peer.send(pData(3, 1, b"part")), ["OnAssocEnd"])
+
+    def test_insideAPDU(self) -> None:
+        self.assertGone(lambda peer: peer.send(storeCommand()[:9]), ["OnAssocEnd"], ways=WAYS_TO_GO[1:])
+
+    def test_insideADataSet(self) -> None:
+        self.assertGone(
+            lambda peer: peer.send(storeCommand() + pData(3, 0, b"part")), ["sink.abort", "OnStoreDone", "OnAssocEnd"]
+        )
+
+    def test_insideADataSetThatIsDrained(self) -> None:
+        self.assertGone(lambda peer: peer.send(storeCommand("../x") + pData(3, 0, b"part")), ["OnAssocEnd"])
+
+    def test_OnStoreSetup(self) -> None:
+        self.prepare = lambda: self.answer(OnStoreSetup=lambda *args: self.later())  # type: ignore[method-assign]
+        self.assertGone(lambda peer: peer.send(storeCommand()), ["cancelled", "OnAssocEnd"])
+
+    def test_OnStoreSetupThatCannotBeCancelled(self) -> None:
+        """The sink that is opened all the same is aborted."""
+
+        def prepare() -> None:
+            self.goOn = self.later()
+
+            async def onStoreSetup(*args: object) -> None:
+                try:
+                    await self.later()
+                finally:
+                    await self.goOn
+                    return  # noqa: B012  # an application may do that
+
+            self.answer(OnStoreSetup=onStoreSetup)
+
+        self.prepare = prepare  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.send(storeCommand()),
+            ["cancelled"],
+            lambda: self.goOn.callback(None),
+            ["store.open", "sink.abort", "OnStoreDone", "OnAssocEnd"],
+        )
+
+    def test_opening(self) -> None:
+        self.prepare = lambda: self.hold("open")  # type: ignore[method-assign]
+        self.assertGone(lambda peer: peer.send(storeCommand()), ["store.open cancelled", "OnAssocEnd"])
+
+    def test_write(self) -> None:
+        """It is let finish, then what it made is removed."""
+        self.prepare = lambda: self.hold("write")  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.send(storeCommand() + pData(3, 0, b"part")),
+            [],
+            lambda: self.store.sinks[0].fire("write"),
+            ["sink.abort", "OnStoreDone", "OnAssocEnd"],
+        )
+
+    def test_writeThatFails(self) -> None:
+        self.prepare = lambda: self.hold("write")  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.send(storeCommand() + pData(3, 0, b"part")),
+            [],
+            lambda: self.store.sinks[0].held.pop("write").errback(OSError(28, "no space")),
+            ["sink.abort", "OnStoreDone", "OnAssocEnd"],
+        )
+        self.assertErrors(OSError, len(WAYS_TO_GO))
+
+    def test_lastWrite(self) -> None:
+        """The last fragment had come: the object runs to its end."""
+        self.prepare = lambda: self.hold("write")  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.store(dataSet(), "1.2.3"),
+            [],
+            lambda: self.store.sinks[0].fire("write"),
+            ["sink.finish", "OnStoreDone", "sink.keep", "OnAssocEnd"],
+        )
+
+    def test_finish(self) -> None:
+        self.prepare = lambda: self.hold("finish")  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.store(dataSet(), "1.2.3"),
+            [],
+            lambda: self.store.sinks[0].fire("finish"),
+            ["OnStoreDone", "sink.keep", "OnAssocEnd"],
+        )
+
+    def test_OnStoreDone(self) -> None:
+        def prepare() -> None:
+            self.awaited = self.later()
+            self.answer(OnStoreDone=self.awaited)
+
+        self.prepare = prepare  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.store(dataSet(), "1.2.3"),
+            [],
+            lambda: self.awaited.callback(True),
+            ["sink.keep", "OnAssocEnd"],
+        )
+
+    def test_abortOfTheSink(self) -> None:
+        self.prepare = lambda: self.hold("abort")  # type: ignore[method-assign]
+        self.assertGone(
+            lambda peer: peer.send(storeCommand() + pData(3, 0, b"part")),
+            ["sink.abort"],
+            lambda: self.store.sinks[0].fire("abort"),
+            ["OnStoreDone", "OnAssocEnd"],
+        )
+
+    def test_OnEcho(self) -> None:
+        def prepare() -> None:
+            self.awaited = self.later()
+            self.answer(OnEcho=self.awaited)
+
+        self.prepare = prepare  # type: ignore[method-assign]
+        self.assertGone(ScriptedPeer.echo, [], lambda: self.awaited.callback(None), ["OnAssocEnd"])
+
+    def test_requestsBeyondTheWindow(self) -> None:
+        """They were never begun."""
+
+        def prepare() -> None:
+            self.awaited = self.later()
+            self.answer(OnEcho=self.awaited)
+
+        def twice(peer: ScriptedPeer) -> None:
+            peer.echo(1)
+            peer.echo(2)
+
+        self.prepare = prepare  # type: ignore[method-assign]
+        self.assertGone(twice, [], lambda: self.awaited.callback(None), ["OnAssocEnd"])
+
+
+class PauseTests(ListenerTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.pauses = 0
+
+    def counting(self, peer: ScriptedPeer) -> ScriptedPeer:
+        """Return a peer whose pauses are counted from now on."""
+        server = self.server(peer)
+        pause, resume = server.pauseProducing, server.resumeProducing
+
+        def pauseProducing() -> None:
+            self.assertFalse(server.paused)
+            self.pauses += 1
+            pause()
+
+        def resumeProducing() -> None:
+            self.assertTrue(server.paused)
+            resume()
+
+        server.pauseProducing = pauseProducing  # type: ignore[method-assign]  # of this one object
+        server.resumeProducing = resumeProducing  # type: ignore[method-assign]  # likewise
+        return peer
+
+    def test_waitingAloneDoesNotPause(self) -> None:
+        """Not OnStoreSetup, not a write, an fsync or OnStoreDone, while nothing comes that must wait."""
+        self.hold("open", "write", "finish")
+        done = self.later()
+        self.answer(OnStoreDone=done)
+        peer = self.counting(self.associate())
+        peer.send(storeCommand())
+        self.pump()
+        assert self.store.opening is not None
+        self.store.opening.callback(None)
+        peer.send(pData(3, 0, dataSet()[:50]))
+        self.pump()
+        self.store.sinks[0].fire("write")
+        peer.send(pData(3, 2, dataSet()[50:]))
+        self.pump()
+        self.store.sinks[0].fire("write")
+        self.pump()
+        self.store.sinks[0].fire("finish")
+        done.callback(True)
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(self.pauses, 0)
+
+    def test_secondRequestDoesNotPause(self) -> None:
+        """One request beyond the window is read and kept; bytes that come behind it pause."""
+        done = self.later()
+        self.answer(OnStoreDone=done)
+        peer = self.counting(self.associate())
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        peer.echo(2)
+        self.pump()
+        self.assertFalse(self.server(peer).paused)
+        peer.echo(3)
+        self.pump()
+        self.assertTrue(self.server(peer).paused)
+        done.callback(True)
+        self.pump()
+        self.assertFalse(self.server(peer).paused)
+        self.assertEqual(self.pauses, 1)
+        self.assertEqual([elements[0x0120] for elements in peer.received[1:]], [b"\1\0", b"\2\0", b"\3\0"])
+
+    def test_dataThatComesTooEarly(self) -> None:
+        self.hold("open")
+        peer = self.counting(self.associate())
+        peer.send(storeCommand())
+        self.pump()
+        self.assertFalse(self.server(peer).paused)
+        peer.send(pData(3, 2, dataSet()))
+        self.pump()
+        self.assertTrue(self.server(peer).paused)
+        assert self.store.opening is not None
+        self.store.opening.callback(None)
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(self.pauses, 1)
+
+    def test_pausedTellsOfTheEndAfterwards(self) -> None:
+        """The bytes held up are used, then the end is seen."""
+        self.hold("write")
+        peer = self.associate()
+        peer.store(dataSet(size=1000), "1.2.3", maximumLength=600)
+        client(peer).loseConnection()
+        self.pump()
+        self.assertIsNone(self.server(peer).closed)
+        sink = self.store.sinks[0]
+        sink.fire("write")
+        self.pump()
+        self.assertEqual(self.accepted[0].ended, "lost")
+        sink.fire("write")
+        self.assertEqual(bytes(sink.written), dataSet(size=1000))
+        self.assertEqual(self.names[-4:], ["sink.finish", "OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_pauseIsBounded(self) -> None:
+        """Whatever a peer sends, no more than a chunk is taken in that cannot be used."""
+        self.hold("write")
+        peer = self.connect(capacity=1 << 20)
+        peer.associate()
+        self.pump()
+        self.server(peer).bufferSize = 4096
+        self.factory.share = 4096
+        whole = dataSet(size=1_000_000)
+        peer.store(whole, "1.2.3", maximumLength=1000)
+        self.pump()
+        sink = self.store.sinks[0]
+        sent = len(client(peer).unsent) + len(self.server(peer).unread)
+        self.assertTrue(self.server(peer).paused)
+        self.assertLess(len(sink.written), 1000)
+        self.assertGreater(sent, 1_000_000 - 4096)
+        self.factory.share = 262144
+        sink.holds = ()
+        sink.fire("write")
+        self.pump()
+        self.assertEqual(bytes(sink.written), whole)
+        self.assertEqual(peer.statuses, [0])
+
+    def test_abortWhilePausedGoesOnReading(self) -> None:
+        """What was held up is dropped, and the peer's end is seen."""
+        self.hold("write")
+        peer = self.associate()
+        peer.store(dataSet(size=1000), "1.2.3", maximumLength=200)
+        self.pump()
+        self.assertTrue(self.server(peer).paused)
+        self.accepted[0].abort()
+        self.pump()
+        self.assertFalse(self.server(peer).paused)
+        client(peer).loseConnection()
+        self.pump()
+        self.assertConnectionOver(peer)
+        self.store.sinks[0].fire("write")
+        self.assertEqual(self.names[-3:], ["sink.abort", "OnStoreDone", "OnAssocEnd"])
+
+    def test_pipelinedEchoes(self) -> None:
+        """Answered in order, however many they are."""
+        peer = self.associate()
+        for number in range(3000):
+            peer.echo(number)
+        self.pump()
+        self.assertEqual([int.from_bytes(e[0x0120], "little") for e in peer.received[1:]], [*range(3000)])
+
+    def test_pipelinedStores(self) -> None:
+        """Answered in order though each is durable later; never is more than one begun."""
+        self.hold("finish")
+        peer = self.associate()
+        for number in range(500):
+            uid = f"1.2.{number}"
+            peer.store(dataSet(uid), uid, messageID=number)
+            peer.echo(1000 + number)
+        self.pump()
+        for number in range(500):
+            self.assertEqual(len(self.store.sinks), number + 1)
+            self.assertTrue(self.server(peer).paused is (number < 499), number)
+            self.store.sinks[number].fire("finish")
+            self.pump()
+        expected = [message for number in range(500) for message in (number, 1000 + number)]
+        self.assertEqual([int.from_bytes(e[0x0120], "little") for e in peer.received[1:]], expected)
+        self.assertEqual(set(peer.statuses), {0})
+
+
+class ShareTests(ListenerTestCase):
+    """What one peer may take of a turn shrinks with the number of those inside a data set."""
+
+    def test_share(self) -> None:
+        share = self.factory.share
+        self.assertEqual(share, 262144)
+        for receiving, expected in ((1, 262144), (32, 262144), (33, 254200), (512, 16384), (1024, 8192), (5000, 8192)):
+            self.factory.receivingChanged(receiving)
+            self.assertEqual(self.factory.share, expected)
+            self.factory.receivingChanged(-receiving)
+        self.assertEqual(self.factory.share, 262144)
+
+    def test_onlyInsideADataSet(self) -> None:
+        peers = [self.associate() for _ in range(40)]
+        for peer in peers:
+            peer.send(storeCommand())
+        self.pump()
+        self.assertEqual(self.factory.share, 262144)
+        for peer in peers:
+            peer.send(pData(3, 0, dataSet()[:10]))
+        self.pump()
+        self.assertEqual(self.factory.share, 8 * 1024 * 1024 // 40)
+        self.assertEqual(self.server(peers[-1]).bufferSize, 8 * 1024 * 1024 // 39)
+        peers[-1].send(pData(3, 0, dataSet()[10:20]))
+        self.pump()
+        self.assertEqual(self.server(peers[-1]).bufferSize, 8 * 1024 * 1024 // 40)
+        for peer in peers[:-1]:
+            peer.send(pData(3, 2, dataSet()[10:]))
+        self.pump()
+        self.assertEqual(self.factory.share, 262144)
+        peers[-1].send(pData(3, 2, dataSet()[20:]))
+        self.pump()
+        self.assertEqual([peer.statuses for peer in peers], [[0]] * 40)
+        self.assertEqual(self.server(peers[-1]).bufferSize, 262144)
+
+    def test_endsCountNoMore(self) -> None:
+        """Neither one that was aborted and is waited for, nor one that is gone."""
+        peers = [self.associate() for _ in range(40)]
+        for peer in peers:
+            peer.send(storeCommand() + pData(3, 0, dataSet()[:10]))
+        self.pump()
+        for association in self.accepted[:4]:
+            association.abort()
+        for peer in peers[4:8]:
+            client(peer).abortConnection()
+        self.pump()
+        self.assertEqual(self.factory.share, 262144)
+
+
+class DeadlineTests(ListenerTestCase):
+    def assertTimedOut(self, peer: ScriptedPeer, *, line: str) -> None:
+        self.assertEqual(peer.received[-1], Abort(0, 0))
+        self.assertEqual(self.names[-2:], ["OnTimeout", "OnAssocEnd"])
+        self.assertEqual(self.names.count("OnTimeout"), 1)
+        self.assertEqual(self.ends, ["timed out"])
+        self.assertIn(f"aborted here: nothing came for {line} after", "".join(self.lines))
+        self.advance(29)
+        self.assertIsNone(peer.lost)
+        self.advance(1)
+        self.assertConnectionOver(peer)
+        self.assertEqual(self.names.count("OnTimeout"), 1)
+
+    def assertTimesOutAfter(self, seconds: float, peer: ScriptedPeer) -> None:
+        """Assert that a peer is let go after so many seconds of silence, and not before."""
+        self.pump()
+        self.advance(seconds - 0.01)
+        self.assertEqual(self.ends, [])
+        self.assertIsNone(peer.aborted)
+        self.advance(0.01)
+        self.assertTimedOut(peer, line=f"{seconds:g} s")
+
+    def test_silence(self) -> None:
+        self.assertTimesOutAfter(600, self.associate())
+
+    def test_silenceAfterAMessage(self) -> None:
+        peer = self.associate()
+        self.advance(599)
+        peer.echo()
+        self.pump()
+        self.assertTimesOutAfter(600, peer)
+
+    def test_insideACommand(self) -> None:
+        peer = self.associate()
+        peer.send(pData(3, 1, b"part"))
+        self.assertTimesOutAfter(60, peer)
+
+    def test_insideAHeader(self) -> None:
+        peer = self.associate()
+        peer.send(pData(3, 1, b"part")[:3])
+        self.assertTimesOutAfter(60, peer)
+
+    def test_insideAPDU(self) -> None:
+        peer = self.associate()
+        peer.send(pData(3, 1, b"part")[:8])
+        self.assertTimesOutAfter(60, peer)
+
+    def test_beforeADataSet(self) -> None:
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.assertTimesOutAfter(60, peer)
+
+    def test_insideADataSet(self) -> None:
+        """The object is discarded first: OnTimeout and OnAssocEnd are the last."""
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, b"part"))
+        self.assertTimesOutAfter(60, peer)
+        self.assertEqual(self.names[-4:], ["sink.abort", "OnStoreDone", "OnTimeout", "OnAssocEnd"])
+        self.assertEqual(self.accepted[0].ended, "timed out")
+
+    def test_insideADataSetThatIsDrained(self) -> None:
+        peer = self.associate()
+        peer.send(storeCommand("../x") + pData(3, 0, b"part"))
+        self.assertTimesOutAfter(60, peer)
+
+    def test_afterAnIdleTime(self) -> None:
+        """The deadline inside a message counts from its bytes, whenever the watch looks."""
+        for idle in (1, 59, 61, 333):
+            self.listen()
+            peer = self.associate()
+            self.advance(idle)
+            peer.send(storeCommand())
+            self.assertTimesOutAfter(60, peer)
+
+    def test_progress(self) -> None:
+        peer = self.associate()
+        whole = dataSet(size=1000)
+        peer.send(storeCommand())
+        for start in range(0, 1000, 10):
+            peer.send(pData(3, 0, whole[start : start + 10]))
+            self.advance(59)
+        peer.send(pData(3, 2, whole[1000:]))
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+
+    def test_configured(self) -> None:
+        self.listen(silenceDeadline=7, progressDeadline=11)
+        self.assertTimesOutAfter(7, self.associate())
+        self.listen(silenceDeadline=7, progressDeadline=11)
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.assertTimesOutAfter(11, peer)
+
+    def test_whatWeWaitForDoesNotCount(self) -> None:
+        """Hours for OnStoreSetup, a write, an fsync and OnStoreDone; then the peer's time begins anew."""
+        self.listen(silenceDeadline=70, progressDeadline=60)
+        self.hold("open", "write", "finish")
+        done = self.later()
+        self.answer(OnStoreDone=done)
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.hour()
+        assert self.store.opening is not None
+        self.store.opening.callback(None)
+        self.advance(59.9)
+        peer.send(pData(3, 0, dataSet()[:50]))
+        self.hour()
+        self.store.sinks[0].fire("write")
+        self.advance(59.9)
+        peer.send(pData(3, 2, dataSet()[50:]))
+        self.hour()
+        self.store.sinks[0].fire("write")
+        self.hour()
+        self.store.sinks[0].fire("finish")
+        self.hour()
+        done.callback(True)
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertTimesOutAfter(70, peer)
+
+    def hour(self) -> None:
+        self.pump()
+        for _ in range(360):
+            self.advance(10.07)
+        self.assertEqual(self.ends, [])
+
+    def test_heldUpBehindAnotherRequest(self) -> None:
+        """A data set that is not let in is no fault of its sender."""
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        peer.echo()
+        peer.send(storeCommand() + pData(3, 0, dataSet()[:50]))
+        self.hour()
+        later.callback(None)
+        self.assertTimesOutAfter(60, peer)
+
+    def test_releaseWaitsAsLongAsItTakes(self) -> None:
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        peer.echo()
+        peer.release()
+        self.hour()
+        later.callback(None)
+        self.pump()
+        self.assertIsInstance(peer.received[-1], ReleaseRP)
+
+    def test_OnTimeoutFails(self) -> None:
+        for answer in (ValueError("no"), lambda association: fail(ValueError("no"))):
+            self.listen()
+            self.answer(OnTimeout=answer)
+            peer = self.associate()
+            self.advance(600)
+            self.assertTimedOut(peer, line="600 s")
+            self.assertErrors(ValueError)
+
+    def test_notAfterTheEnd(self) -> None:
+        """One that was released and does not close is ARTIM's, not the deadline's."""
+        self.listen(ARTIM=1000)
+        peer = self.associate()
+        peer.release()
+        self.pump()
+        self.advance(700)
+        self.assertEqual(self.ends, ["released"])
+        self.assertIsNone(peer.lost)
+        self.advance(300)
+        self.assertConnectionOver(peer)
+        self.assertNotIn("OnTimeout", self.names)
+
+
+class StopTests(ListenerTestCase):
+    def stop(self, deadline: float = 20) -> list[list[str]]:
+        """Stop; the list gets the events so far when the Deferred fires."""
+        stopped: list[list[str]] = []
+        self.factory.stop(deadline).addCallback(lambda ignored: stopped.append(list(self.names)))
+        self.pump()
+        return stopped
+
+    def test_nothingToStop(self) -> None:
+        self.assertEqual(self.stop(), [[]])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_idle(self) -> None:
+        """Aborted and closed, without waiting for the peer."""
+        peers = [self.associate() for _ in range(3)]
+        self.assertEqual(self.stop(), [["OnConnection"] * 3 + ["OnAssocEnd"] * 3])
+        for peer in peers:
+            self.assertEqual(peer.aborted, Abort(0, 0))
+            self.assertConnectionOver(peer)
+            self.assertIsInstance(self.server(peer).closed, ConnectionDone)
+        self.assertEqual(self.ends, ["aborted"] * 3)
+        self.assertIn("aborted here, stopping after", self.lines[0])
+
+    def test_beforeAssociation(self) -> None:
+        """Closed without a word."""
+        silent, begun = self.connect(), self.connect()
+        begun.send(associateRQ().encode()[:50])
+        self.pump()
+        self.assertEqual(self.stop(), [[]])
+        for peer in (silent, begun):
+            self.assertEqual(bytes(peer.bytesReceived), b"")
+            self.assertConnectionOver(peer)
+
+    def test_whileOnConnectionDecides(self) -> None:
+        self.answer(OnConnection=self.later())
+        peer = self.associate()
+        self.assertEqual(self.stop(), [["OnConnection", "cancelled"]])
+        self.assertEqual(peer.received, [Abort(0, 0)])
+
+    def test_waitingForThePeerToClose(self) -> None:
+        released = self.associate()
+        released.release()
+        self.answer(OnConnection=False)
+        refused = self.associate()
+        self.pump()
+        self.assertEqual(len(self.stop()), 1)
+        for peer in (released, refused):
+            self.assertIsNone(peer.aborted)
+            self.assertConnectionOver(peer)
+
+    def test_busyOnesFinishFirst(self) -> None:
+        done = self.later()
+        self.answer(OnStoreDone=done)
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, dataSet()[:50]))
+        self.pump()
+        stopped = self.stop()
+        self.advance(15)
+        peer.send(pData(3, 2, dataSet()[50:]))
+        self.pump()
+        self.assertEqual((stopped, peer.received[1:]), ([], []))
+        done.callback(True)
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(peer.received[-1], Abort(0, 0))
+        self.assertConnectionOver(peer)
+        self.assertEqual(stopped, [self.names])
+        self.assertEqual(self.ends, ["aborted"])
+
+    def test_aCommandHalfReceivedIsFinished(self) -> None:
+        peer = self.associate()
+        command = storeCommand()
+        peer.send(pData(3, 1, command[12:20]))
+        self.pump()
+        stopped = self.stop()
+        self.assertEqual(stopped, [])
+        peer.send(pData(3, 3, command[20:]))
+        peer.send(pData(3, 2, dataSet()))
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(len(stopped), 1)
+
+    def test_aReleaseThatWaitsIsConfirmed(self) -> None:
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        peer.echo()
+        peer.release()
+        self.pump()
+        stopped = self.stop()
+        self.assertEqual(stopped, [])
+        later.callback(None)
+        self.pump()
+        self.assertTrue(peer.released)
+        self.assertEqual(self.ends, ["released"])
+        self.assertEqual(len(stopped), 1)
+        self.assertConnectionOver(peer)
+
+    def test_deadline(self) -> None:
+        """What is not done by then is aborted, and closed upon hard."""
+        stalling, idle = self.associate(), self.associate()
+        stalling.send(storeCommand() + pData(3, 0, dataSet()[:50]))
+        self.pump()
+        stopped = self.stop()
+        self.assertConnectionOver(idle)
+        self.advance(19.9)
+        self.assertEqual(stopped, [])
+        self.advance(0.1)
+        self.assertEqual(stopped, [self.names])
+        self.assertEqual(self.names[-3:], ["sink.abort", "OnStoreDone", "OnAssocEnd"])
+        self.assertConnectionOver(stalling)
+        self.assertIsInstance(self.server(stalling).closed, ConnectionAborted)
+        assert stalling.lost is not None
+        self.assertIs(stalling.lost.type, ConnectionLost)
+
+    def test_deadlineDoesNotCutOffAnFsync(self) -> None:
+        """The Deferred fires after the last OnAssocEnd, and that comes after everything."""
+        self.hold("finish")
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        stopped = self.stop()
+        self.advance(20)
+        self.assertConnectionOver(peer)
+        self.assertEqual((stopped, self.ends), ([], []))
+        self.store.sinks[0].fire("finish")
+        self.assertEqual(stopped, [self.names])
+        self.assertEqual(self.names[-3:], ["OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_peerGoneWhileItsObjectIsFinished(self) -> None:
+        """Nothing is begun for a connection that is gone: no timer is left."""
+        self.hold("finish")
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        stopped = self.stop()
+        client(peer).loseConnection()
+        self.pump()
+        self.assertEqual(stopped, [])
+        self.store.sinks[0].fire("finish")
+        self.assertEqual(stopped, [self.names])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_peerThatDoesNotRead(self) -> None:
+        """An orderly close that comes to no end is hard at ARTIM, or at the deadline where that is earlier."""
+        for deadline, expected in ((100, 30), (10, 10)):
+            self.listen()
+            peer = self.connect(capacity=4)
+            client(peer).pauseProducing()
+            peer.associate()
+            self.pump()
+            stopped = self.stop(deadline)
+            self.advance(expected - 0.1)
+            self.assertEqual((stopped, self.server(peer).closed), ([], None))
+            self.advance(0.1)
+            self.assertEqual(len(stopped), 1)
+            self.assertIsInstance(self.server(peer).closed, ConnectionAborted)
+
+    def test_twice(self) -> None:
+        """The later stop does not put off what the earlier one said."""
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        first, second = self.stop(20), self.stop(40)
+        self.advance(20)
+        self.assertEqual((len(first), len(second)), (1, 1))
+        self.assertConnectionOver(peer)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_abortAll(self) -> None:
+        peers = [self.connect(), self.associate(), self.associate()]
+        self.factory.abortAll()
+        self.pump()
+        for peer in peers:
+            self.assertConnectionOver(peer)
+        self.assertEqual(self.ends, ["aborted"] * 2)
+
+    def test_OnAssocEndThatAnswersLaterIsNotWaitedFor(self) -> None:
+        later: Deferred[Any] = self.later()
+        self.answer(OnAssocEnd=later)
+        self.associate()
+        self.assertEqual(len(self.stop()), 1)
+        self.assertFalse(later.called)
+
+    def test_stopFromAnEvent(self) -> None:
+        def onEcho(association: IAssociation) -> None:
+            self.factory.stop(20)
+
+        self.answer(OnEcho=onEcho)
+        peer = self.associate()
+        peer.echo()
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(peer.received[-1], Abort(0, 0))
+        self.assertConnectionOver(peer)

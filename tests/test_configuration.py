@@ -1,0 +1,62 @@
+"""
+The settings: their defaults, and what is no setting.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
+from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+
+class ConfigurationTests(SynchronousTestCase):
+    def assertTaken(self, name: str, *values: object) -> None:
+        for value in values:
+            self.assertEqual(getattr(Configuration(**{name: value}), name), value)  # type: ignore[arg-type]  # any
+
+    def assertRefused(self, name: str, *values: object) -> None:
+        for value in values:
+            with self.assertRaises(ValueError, msg=repr(value)):
+                Configuration(**{name: value})  # type: ignore[arg-type]  # any setting
+
+    def test_defaults(self) -> None:
+        self.assertEqual(
+            attrs.asdict(Configuration()),
+            {
+                "AETitle": "DCXTWISTED",
+                "maximumLength": 131072,
+                "ARTIM": 30.0,
+                "silenceDeadline": 600.0,
+                "progressDeadline": 60.0,
+                "stopDeadline": 30.0,
+                "implementationClassUID": IMPLEMENTATION_CLASS_UID,
+                "implementationVersionName": IMPLEMENTATION_VERSION_NAME,
+            },
+        )
+        self.assertEqual(DEFAULT_PORT, 11112)
+        self.assertEqual(DEFAULT_LAYOUT, "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm")
+
+    def test_frozen(self) -> None:
+        with self.assertRaises(attrs.exceptions.FrozenInstanceError):
+            Configuration().ARTIM = 1  # type: ignore[misc]  # that is the point
+
+    def test_byNameOnly(self) -> None:
+        with self.assertRaises(TypeError):
+            Configuration("TITLE")  # type: ignore[call-arg]  # that is the point
+
+    def test_AETitle(self) -> None:
+        self.assertTaken("AETitle", "A", "SIXTEEN_LETTERS_", "with space", "$~!")
+        self.assertRefused("AETitle", "", "   ", "SEVENTEEN_LETTERS", "back\\slash", "new\nline", "ümlaut", "tab\t")
+
+    def test_maximumLength(self) -> None:
+        self.assertTaken("maximumLength", 0, 8, 16384, 0xFFFFFFFF)
+        self.assertRefused("maximumLength", -1, 1, 7, 0x100000000)
+
+    def test_deadlines(self) -> None:
+        for name in ("ARTIM", "silenceDeadline", "progressDeadline"):
+            self.assertTaken(name, 0.001, 1, 86400.0)
+            self.assertRefused(name, 0, -1)
+        self.assertTaken("stopDeadline", 0, 1.5)
+        self.assertRefused("stopDeadline", -0.1)

@@ -1,0 +1,725 @@
+"""
+The listener under twistd: its options, what concerns the process, and the real program from start to end.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcxtwisted import DCXACCEvents, StoreRefused
+from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.configuration import Configuration
+from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.tap import ListenerService, Options, makeService
+from dcxtwisted.wire.assembly import fragment
+from dcxtwisted.wire.messages import encodeCStoreRQ
+from tests.loopback import BlockingPeer, Program, directoryFor, twistd
+from tests.services.support import CT, DATA, STORAGE_CONTEXT, dataSet
+
+reactor: Any = _reactor
+
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+# Providers, named by their dotted names in the options below
+
+
+class Talkative(DCXACCEvents):
+    """Says on standard output how far an object has come, and refuses some."""
+
+    def OnStoreSetup(self, filename: str, request: Any) -> None:
+        """Say so; refuse instance 1.2.666."""
+        if request.SOPInstanceUID == "1.2.666":
+            raise StoreRefused(0xA7AB, "not that one")
+        sys.stdout.write(f"setting up {request.SOPInstanceUID}\n")
+        request.tap(lambda view: sys.stdout.write("bytes pass\n"))
+
+    def OnStoreDone(self, filename: str, storage_status: bool, request: Any) -> Any:
+        """Say so; never answer for instance 1.2.777."""
+        sys.stdout.write(f"done {request.SOPInstanceUID} {storage_status}\n")
+        return Deferred() if request.SOPInstanceUID == "1.2.777" else True
+
+
+class Timed(DCXACCEvents):
+    """Sets a timer when it is made."""
+
+    def __init__(self) -> None:
+        reactor.callLater(0.01, sys.stdout.write, "the timer of the provider\n")
+
+
+class NoEvents:
+    """Provides nothing."""
+
+
+def failing() -> None:
+    """Raise."""
+    raise OSError(2, "No such file\nor directory", "/etc/events.conf")
+
+
+class OptionsTests(SynchronousTestCase):
+    """What the command line may say."""
+
+    def setUp(self) -> None:
+        self.patch(reactor, "seconds", reactor.seconds)
+
+    def parse(self, *arguments: str) -> Options:
+        options = Options()
+        options.parseOptions(arguments)
+        return options
+
+    def refused(self, *arguments: str) -> str:
+        """Return what is said of a bad value: one line on standard error, and exit status 1."""
+        errors = StringIO()
+        self.patch(sys, "stderr", errors)
+        exited = self.assertRaises(SystemExit, self.parse, *arguments)
+        self.assertEqual(exited.code, 1)
+        text = errors.getvalue()
+        self.assertEqual((text.count("\n"), text[-1]), (1, "\n"))
+        prefix = "twistd dcxtwisted: "
+        self.assertTrue(text.startswith(prefix), text)
+        return text[len(prefix) : -1]
+
+    def test_help(self) -> None:
+        """Every option, with what it does and its default."""
+        text = Options().getUsage(width=200)
+        self.assertEqual(
+            re.findall(r"^ +(--[a-z-]+=?) +(\S+)", text, re.MULTILINE),
+            [
+                ("--ae-title=", "How"),
+                ("--events=", "Dotted"),
+                ("--help", "Display"),
+                ("--layout=", "Template"),
+                ("--max-pdu=", "Largest"),
+                ("--no-fsync", "Acknowledge"),
+                ("--port=", "Where"),
+                ("--store-directory=", "Where"),
+                ("--version", "Display"),
+            ],
+        )
+        for default in (
+            "DCXTWISTED",
+            "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm",
+            "131072",
+            "11112",
+            "dicom-store",
+        ):
+            self.assertIn(f"[default: {default}]", text)
+        self.assertIn("port 11112, as DCXTWISTED, and stores below ./dicom-store", " ".join(text.split()))
+
+    def test_defaults(self) -> None:
+        options = self.parse()
+        self.assertEqual(
+            dict(options),
+            {
+                "ae-title": "DCXTWISTED",
+                "store-directory": "dicom-store",
+                "layout": "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm",
+                "max-pdu": None,
+                "events": None,
+                "no-fsync": 0,
+            },
+        )
+        self.assertEqual(options.configuration, Configuration())
+        (endpoint,) = options.endpoints
+        assert isinstance(endpoint, PortEndpoint)
+        self.assertEqual(endpoint._port, 11112)
+        self.assertIsNone(options.provider)
+
+    def test_values(self) -> None:
+        options = self.parse(
+            *("--ae-title", "MY AE", "--max-pdu", "0", "--port", "104", "--port", LOOPBACK, "--no-fsync"),
+            *("--events", "tests.test_tap.Talkative", "--layout", "{SOPInstanceUID}", "--store-directory", "/x"),
+        )
+        self.assertEqual(options.configuration, Configuration(AETitle="MY AE", maximumLength=0))
+        self.assertEqual(
+            [type(endpoint).__name__ for endpoint in options.endpoints], ["PortEndpoint", "TCP4ServerEndpoint"]
+        )
+        self.assertEqual(type(options.provider).__name__, "Talkative")
+        self.assertTrue(options["no-fsync"])
+
+    def test_badPort(self) -> None:
+        self.assertEqual(self.refused("--port", "70000"), "a port number is 0 to 65535, not 70000")
+        for value in ("tcp:x", "-1", "", "nonsense:1"):
+            said = self.refused("--port", "11112", "--port", value)
+            self.assertTrue(said.startswith(f"{value!r} is neither a port number nor an endpoint: "), said)
+
+    def test_badAETitle(self) -> None:
+        for value in ("", " ", "A" * 17, "A\\B", "\u00c4", "A\nB"):
+            self.assertEqual(
+                self.refused("--ae-title", value),
+                f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}",
+            )
+
+    def test_badMaximum(self) -> None:
+        for value in ("7", "-5", "4294967296"):
+            said = self.refused("--max-pdu", value)
+            self.assertRegex(
+                said, rf"^the maximum PDU length is 0 \(no limit\) or \d+ to 4294967295 bytes, not {value}$"
+            )
+        for value in ("", "16k", "1.5"):
+            self.assertEqual(self.refused("--max-pdu", value), f"--max-pdu takes a number of bytes, not {value!r}")
+
+    def test_badLayout(self) -> None:
+        for value, said in (
+            ("", "the layout is empty"),
+            ("{PatientID}", "layout '{PatientID}' lacks {SOPInstanceUID}: objects would share a name"),
+            ("../{SOPInstanceUID}", "layout '../{SOPInstanceUID}' has a segment that starts with a dot: '..'"),
+        ):
+            self.assertEqual(self.refused("--layout", value), said)
+
+    def test_badStoreDirectory(self) -> None:
+        self.assertEqual(self.refused("--store-directory", ""), "--store-directory takes a directory, not ''")
+
+    def test_badEvents(self) -> None:
+        for name, said in (
+            ("no.such.module", "ModuleNotFound: No module named 'no'"),
+            ("tests.test_tap.Missing", "AttributeError: "),
+            ("", "InvalidName: "),
+            ("tests.test_tap.LOOPBACK", "TypeError: 'str' object is not callable"),
+            ("tests.test_tap.failing", "FileNotFoundError: [Errno 2] No such file or directory: '/etc/events.conf'"),
+            ("tests.test_tap.NoEvents", "its result provides no IDCXACCEvents: The object "),
+        ):
+            answer = self.refused("--events", name)
+            self.assertTrue(answer.startswith(f"--events {name}: {said}"), answer)
+
+    def test_unknown(self) -> None:
+        """twistd's own business."""
+        for arguments in (["--colour"], ["--port"], ["stray"]):
+            self.assertRaises(usage.UsageError, self.parse, *arguments)
+
+    def test_timersOfTheProvider(self) -> None:
+        """Made only when the clock is the one that it will be: a timer set by another would never come due."""
+        self.parse("--events", "tests.test_tap.Talkative")
+        self.assertIs(reactor.seconds, time.monotonic)
+
+
+class MakeServiceTests(SynchronousTestCase):
+    """`makeService`"""
+
+    def make(self, *arguments: str) -> DCXACC:
+        options = Options()
+        options.parseOptions(arguments)
+        service: Any = makeService(options)
+        self.assertTrue(IService.providedBy(service))
+        (listener,) = service.services
+        self.assertIsInstance(listener, DCXACC)
+        return listener  # type: ignore[no-any-return]  # asserted just now
+
+    def test_defaults(self) -> None:
+        listener = self.make("--port", LOOPBACK)
+        self.assertEqual(listener.storeDirectory, os.path.abspath("dicom-store"))
+        self.assertEqual(listener.configuration, Configuration())
+        self.assertEqual(type(listener.events), DCXACCEvents)
+        self.assertTrue(listener._files.durable)
+
+    def test_values(self) -> None:
+        self.patch(reactor, "seconds", reactor.seconds)
+        listener = self.make(
+            *("--port", LOOPBACK, "--store-directory", "/a/b", "--no-fsync", "--max-pdu", "16384"),
+            *("--events", "tests.test_tap.Talkative", "--layout", "{Modality}/{SOPInstanceUID}"),
+        )
+        self.assertEqual(listener.storeDirectory, "/a/b")
+        self.assertEqual(listener.configuration, Configuration(maximumLength=16384))
+        self.assertEqual(type(listener.events).__name__, "Talkative")
+        self.assertFalse(listener._files.durable)
+        self.assertEqual(listener._files._layout.template, "{Modality}/{SOPInstanceUID}")
+
+
+class FakeReactor(Clock):
+    """A clock that can be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whenRunning: list[Any] = []
+        self.stopped = 0
+        self.isStopping = False
+
+    def callWhenRunning(self, function: Any, *args: object) -> None:
+        self.whenRunning.append(function)
+
+    def callFromThread(self, function: Any, *args: object) -> None:
+        self.callLater(0, function, *args)
+
+    def stop(self) -> None:
+        if self.isStopping:
+            raise ReactorNotRunning
+        self.stopped += 1
+
+
+class FakeListener(Service):
+    """What a listener service needs of a listener; it writes down what it is called for."""
+
+    storeDirectory = "/store"
+    configuration = Configuration(stopDeadline=30)
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.ports: list[Any] = []
+        self.failure: Exception | None = None
+        self.stopping: Deferred[None] = Deferred()
+        self.factory = self
+
+    def abortAll(self) -> None:
+        self.calls.append("abort all")
+
+    def privilegedStartService(self) -> None:
+        self.calls.append("privileged start")
+        if isinstance(self.failure, CannotListenError):
+            raise self.failure
+
+    def startService(self) -> None:
+        self.calls.append("start")
+        if self.failure is not None:
+            raise self.failure
+
+    def stopService(self) -> Deferred[None]:
+        self.calls.append("stop")
+        return self.stopping
+
+
+class FakePort:
+    """A port at an address."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def getHost(self) -> Any:
+        return self.address
+
+
+class ListenerServiceTests(SynchronousTestCase):
+    """`ListenerService`, with everything around it a fake."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.listener: Any = FakeListener()
+        self.service = ListenerService(self.listener, self.reactor, "MY AE")
+        self.limits: list[Any] = []
+        self.patch(resource, "getrlimit", lambda which: (1024, 4096))
+        self.patch(resource, "setrlimit", lambda which, limits: self.limits.append((which, limits)))
+        self.handlers: dict[int, Any] = {}
+        self.patch(signal, "signal", self.handlers.__setitem__)
+        self.left: list[int] = []
+        self.patch(os, "_exit", self.left.append)
+
+    def lines(self, events: Any) -> list[str]:
+        return [formatEvent(event) for event in events if event["log_namespace"] == "dcxtwisted.tap"]
+
+    def start(self) -> list[str]:
+        with capturedLogs() as events:
+            self.service.privilegedStartService()
+            self.service.startService()
+        self.logged: list[LogEvent] = list(events)
+        for function in self.reactor.whenRunning:
+            function()
+        return self.lines(events)
+
+    def test_starts(self) -> None:
+        self.listener.ports = [FakePort(IPv4Address("TCP", "0.0.0.0", 11112))]
+        self.assertEqual(
+            self.start(),
+            [
+                "AE title MY AE; called AE titles are not checked",
+                "storing below /store",
+                "no access rules are set: everyone who can connect may store",
+                "send a first object with: storescu -aec 'MY AE' 127.0.0.1 11112 FILE.dcm",
+            ],
+        )
+        self.assertEqual(self.listener.calls, ["privileged start", "start"])
+        self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (4096, 4096))])
+        self.assertIs(self.reactor.seconds, time.monotonic)
+        self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
+
+    def test_firstObject(self) -> None:
+        """Sent to where the first port is; nothing is said where that has no number, or there is none."""
+        for addresses, said in (
+            ([IPv6Address("TCP", "::", 104), IPv4Address("TCP", "0.0.0.0", 105)], ["127.0.0.1 104"]),
+            ([IPv4Address("TCP", "192.0.2.1", 106)], ["192.0.2.1 106"]),
+            ([UNIXAddress(b"/x")], []),
+            ([], []),
+        ):
+            self.listener.ports = [FakePort(address) for address in addresses]
+            lines = [line for line in self.start() if "first object" in line]
+            self.assertEqual(lines, [f"send a first object with: storescu -aec 'MY AE' {s} FILE.dcm" for s in said])
+
+    def test_limits(self) -> None:
+        """Left alone where they are as high as they may be; a failure is only told."""
+        self.patch(resource, "getrlimit", lambda which: (4096, 4096))
+        self.start()
+        self.assertEqual(self.limits, [])
+
+        def refuse(which: int, limits: object) -> None:
+            raise ValueError("not allowed to raise maximum limit")
+
+        self.patch(resource, "getrlimit", lambda which: (1024, 4096))
+        self.patch(resource, "setrlimit", refuse)
+        self.assertEqual(self.start()[0], "the descriptor limit stays at 1024: not allowed to raise maximum limit")
+
+    def test_cannotStart(self) -> None:
+        """Told in the log and, when twistd is through with it, in one line in place of the traceback."""
+        for failure, said in (
+            (
+                CannotListenError("any", 104, OSError(98, "Address already in use")),
+                "cannot start: Couldn't listen on any:104: [Errno 98] Address already in use.",
+            ),
+            (OSError(17, "File exists", "/x"), "cannot start: [Errno 17] File exists: '/x'"),
+            (OverflowError("bind(): port must be 0-65535."), "cannot start: bind(): port must be 0-65535."),
+        ):
+            self.patch(sys, "excepthook", None)
+            errors = StringIO()
+            self.patch(sys, "__stderr__", errors)
+            self.listener.failure = failure
+            with capturedLogs() as events:
+                self.assertRaises(type(failure), self.start)
+            self.assertEqual(self.lines(events)[-1:], [said])
+            hook: Any = sys.excepthook
+            hook(type(failure), failure, None)
+            self.assertEqual(errors.getvalue(), f"twistd dcxtwisted: {said}\n")
+
+    def test_mistakesKeepTheirTraceback(self) -> None:
+        self.patch(sys, "excepthook", None)
+        self.listener.failure = ZeroDivisionError()
+        self.assertRaises(ZeroDivisionError, self.start)
+        self.assertIsNone(sys.excepthook)
+
+    def signalled(self, number: signal.Signals) -> list[str]:
+        with capturedLogs() as events:
+            self.handlers[number](number, None)
+            self.assertEqual(self.lines(events), [], "nothing is done in a handler")
+            self.reactor.advance(0)
+        return self.lines(events)
+
+    def test_signal(self) -> None:
+        """The first stops, the second aborts, at any time."""
+        for first, second in ((signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)):
+            self.setUp()
+            self.start()
+            name = signal.Signals(first).name
+            self.assertEqual(
+                self.signalled(first),
+                [f"{name}: stopping once the objects in flight are done; a second one aborts them"],
+            )
+            self.assertEqual(self.reactor.stopped, 1)
+            self.assertNotIn("abort all", self.listener.calls)
+            self.assertEqual(self.signalled(second), ["SIGTERM again: aborting"])
+            self.assertEqual((self.reactor.stopped, self.listener.calls[-1]), (1, "abort all"))
+
+    def test_signalWhileStopping(self) -> None:
+        """The application stops the reactor itself, and then comes a signal."""
+        self.start()
+        self.reactor.isStopping = True
+        self.signalled(signal.SIGTERM)
+        self.assertNotIn("abort all", self.listener.calls)
+
+    def test_stopped(self) -> None:
+        """In time: no timer is left, and nothing is said."""
+        self.start()
+        stopping = self.service.stopService()
+        self.assertNoResult(stopping)
+        self.listener.stopping.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.signalled(signal.SIGTERM)
+        self.signalled(signal.SIGTERM)
+        self.assertEqual(self.left, [])
+
+    def test_neverStopped(self) -> None:
+        """What neither the deadline nor an abort ends is left, with status 1."""
+        self.start()
+        self.reactor.seconds = super(FakeReactor, self.reactor).seconds  # the clock of the test
+        self.service.stopService()
+        self.reactor.advance(31.9)
+        self.assertEqual(self.left, [])
+        with capturedLogs() as events:
+            self.reactor.advance(0.1)
+        self.assertEqual(self.left, [1])
+        self.assertEqual(self.lines(events), ["something in flight does not end: leaving it, with status 1"])
+
+    def test_neverAborted(self) -> None:
+        """With a second signal the wait for it is short."""
+        self.start()
+        self.reactor.seconds = super(FakeReactor, self.reactor).seconds
+        self.signalled(signal.SIGTERM)
+        self.service.stopService()
+        self.reactor.advance(10)
+        self.signalled(signal.SIGTERM)
+        self.reactor.advance(1.9)
+        self.assertEqual(self.left, [])
+        self.reactor.advance(0.1)
+        self.assertEqual(self.left, [1])
+
+    def test_stoppedAtOnce(self) -> None:
+        self.start()
+        self.listener.stopping = succeed(None)
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+# The real program
+
+GREETING = r"send a first object with: storescu -aec DCXTWISTED 127\.0\.0\.1 (\d+) FILE\.dcm"
+
+
+class TwistdTestCase(SynchronousTestCase):
+    """Runs twistd in a directory of its own."""
+
+    def setUp(self) -> None:
+        self.directory = directoryFor(self)
+        self.store = self.directory / "dicom-store"
+
+    def run_(self, *options: str, **how: Any) -> Program:
+        return twistd(self, self.directory, *options, **how)
+
+    def listen(self, *options: str, **how: Any) -> tuple[Program, int]:
+        """Return the program, once it listens, and its port."""
+        program = self.run_("--port", LOOPBACK, *options, **how)
+        return program, int(program.waitFor(GREETING)[1])
+
+    def peer(self, port: int) -> BlockingPeer:
+        peer = BlockingPeer(port)
+        self.addCleanup(peer.close)
+        return peer.established()
+
+    def files(self) -> list[str]:
+        """Return the paths of all files below the store."""
+        return sorted(str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file())
+
+    def begin(self, program: Program, peer: BlockingPeer, uid: str = "1.2.3") -> bytes:
+        """Send an object without its end, which is returned; it is being received then."""
+        data = fragment(STORAGE_CONTEXT, False, dataSet(uid, pixels=bytes(1 << 20)), 16384)
+        peer.send(fragment(STORAGE_CONTEXT, True, encodeCStoreRQ(1, CT, uid), 16384) + data[:-9])
+        program.waitFor("bytes pass")
+        return data[-9:]
+
+
+class StartTests(TwistdTestCase):
+    """Starting, and stopping when nothing is in flight."""
+
+    def test_noConfiguration(self) -> None:
+        """The lines a newcomer sees, an object, and an end in order."""
+        program, port = self.listen()
+        said = [line.partition("] ")[2] for line in program.lines if "dcxtwisted" in line]
+        self.assertEqual(
+            said,
+            [
+                f"listening on IPv4Address(type='TCP', host='127.0.0.1', port={port})",
+                "AE title DCXTWISTED; called AE titles are not checked",
+                f"storing below {self.store}",
+                "no access rules are set: everyone who can connect may store",
+                f"send a first object with: storescu -aec DCXTWISTED 127.0.0.1 {port} FILE.dcm",
+            ],
+        )
+        peer = self.peer(port)
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        self.assertTrue((self.store / "1.2.4" / "1.2.5" / "1.2.3.dcm").read_bytes().endswith(DATA))
+        self.assertTrue((self.directory / "twistd.pid").exists())
+        program.signal(signal.SIGTERM)
+        peer.untilClosed()
+        self.assertEqual(program.status(), 0)
+        self.assertEqual((peer.aborted and peer.aborted.source, program.errors), (0, ""))
+        self.assertEqual(os.listdir(self.directory), ["dicom-store", "stderr.txt"][:: self.order()])
+        self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+
+    def order(self) -> int:
+        return 1 if os.listdir(self.directory)[0] == "dicom-store" else -1
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C."""
+        program, _ = self.listen("--no-fsync", "--ae-title", "DCXTWISTED")
+        program.signal(signal.SIGINT)
+        self.assertEqual((program.status(), program.errors), (0, ""))
+        self.assertIn("SIGINT: stopping once the objects in flight are done", program.output)
+
+    def test_asyncioReactor(self) -> None:
+        program, port = self.listen(before=["--reactor=asyncio"])
+        self.assertEqual(self.peer(port).storeAnd(DATA, "1.2.3"), 0)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.status(), 0)
+
+    def test_descriptorLimit(self) -> None:
+        """The soft limit is raised to the hard one."""
+        twistdProgram = Path(sys.executable).parent / "twistd"
+        command = f"ulimit -S -n 200; ulimit -H -n 300; exec {twistdProgram} -n dcxtwisted --port {LOOPBACK}"
+        program = Program(self, ["sh", "-c", command], self.directory)
+        program.waitFor(GREETING)
+        limits = Path(f"/proc/{program.process.pid}/limits").read_text()
+        self.assertRegex(limits, r"Max open files +300 +300 ")
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.status(), 0)
+
+    def test_privilegesAreDropped(self) -> None:
+        """The port is opened before, the store after."""
+        if os.getuid() != 0:
+            self.skipTest("only root can drop privileges")
+        nobody = pwd.getpwnam("nobody")
+        parent = Path(tempfile.mkdtemp())
+        self.addCleanup(lambda: [os.rmdir(path) for path in (*reversed(made), parent)])
+        made: list[Path] = []
+        parent.chmod(0o777)
+        store = parent / "store"
+        before = ["--uid", str(nobody.pw_uid), "--gid", str(nobody.pw_gid), "--pidfile="]
+        program, port = self.listen("--store-directory", str(store), "--layout", "{SOPInstanceUID}", before=before)
+        made.append(store)
+        self.assertEqual(store.stat().st_uid, nobody.pw_uid)
+        self.assertEqual(self.peer(port).storeAnd(DATA, "1.2.3"), 0)
+        self.assertEqual((store / "1.2.3").stat().st_uid, nobody.pw_uid)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.status(), 0)
+        (store / "1.2.3").unlink()
+
+
+class CannotStartTests(TwistdTestCase):
+    """One clear line, exit status 1, and nothing left behind."""
+
+    def assertSaid(self, program: Program, said: str) -> None:
+        self.assertEqual(program.status(), 1)
+        self.assertEqual(program.errors, f"twistd dcxtwisted: {said}\n")
+        self.assertNotIn("Traceback", program.output)
+
+    def test_badValue(self) -> None:
+        """Before anything listens, or is logged."""
+        program = self.run_("--port", LOOPBACK, "--layout", "{nonsense}")
+        self.assertSaid(
+            program,
+            "layout '{nonsense}' names an unknown attribute 'nonsense'; known are StudyInstanceUID, "
+            "SeriesInstanceUID, SOPInstanceUID, SOPClassUID, PatientID, Modality, StudyDate, callingAETitle, "
+            "calledAETitle",
+        )
+        self.assertEqual(program.output, "")
+        self.assertFalse(self.store.exists())
+
+    def taken(self) -> int:
+        """Return a port that is in use."""
+        holder = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(holder.close)
+        number: int = holder.getsockname()[1]
+        return number
+
+    def test_portInUse(self) -> None:
+        for port, where in ((f"tcp:{self.taken()}:interface=127.0.0.1", "127.0.0.1"), (str(self.taken()), "any")):
+            program = self.run_("--port", LOOPBACK, "--port", port)
+            number = port.split(":")[1] if ":" in port else port
+            self.assertEqual(program.status(), 1)
+            self.assertRegex(
+                program.errors,
+                rf"^twistd dcxtwisted: cannot start: Couldn't listen on {where}:{number}: "
+                r"\[Errno \d+\] Address already in use.*\n$",
+            )
+            self.assertEqual(program.errors.count("\n"), 1)
+            self.assertNotIn("Traceback", program.output)
+            self.assertEqual(program.output.count("cannot"), 1)
+            self.assertEqual(os.listdir(self.directory), ["stderr.txt"])
+
+    def test_noStore(self) -> None:
+        self.store.write_text("a file")
+        program = self.run_("--port", LOOPBACK)
+        self.assertSaid(program, f"cannot start: [Errno 17] File exists: '{self.store}'")
+        self.assertNotIn("send a first object", program.output)
+        self.assertFalse((self.directory / "twistd.pid").exists())
+
+    def test_asADaemon(self) -> None:
+        """Who started it is told, too."""
+        self.store.write_text("a file")
+        program = Program(
+            self,
+            [str(Path(sys.executable).parent / "twistd"), "dcxtwisted", "--port", LOOPBACK],
+            self.directory,
+        )
+        self.assertEqual(program.status(), 1)
+        self.assertIn("FileExistsError: [Errno 17] File exists", program.errors)
+        self.assertNotIn("Traceback", (self.directory / "twistd.log").read_text())
+
+
+class InFlightTests(TwistdTestCase):
+    """Objects on their way while the program ends."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.program, self.port = self.listen("--events", "tests.test_tap.Talkative")
+
+    def test_finishedFirst(self) -> None:
+        peer = self.peer(self.port)
+        rest = self.begin(self.program, peer)
+        self.program.signal(signal.SIGTERM)
+        self.program.waitFor("SIGTERM: stopping")
+        peer.send(rest)
+        peer.untilClosed()
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(self.program.status(), 0)
+        self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+        self.assertIn("done 1.2.3 True", self.program.output)
+
+    def test_secondSignal(self) -> None:
+        """Aborts at once: the peer is cut off, and nothing of the object is left."""
+        peer = self.peer(self.port)
+        self.begin(self.program, peer)
+        self.program.signal(signal.SIGTERM)
+        self.program.waitFor("SIGTERM: stopping")
+        self.program.signal(signal.SIGTERM)
+        peer.untilClosed()
+        self.assertEqual(peer.statuses, [])
+        self.assertEqual(self.program.status(), 0)
+        self.assertIn("SIGTERM again: aborting", self.program.output)
+        self.assertIn("done 1.2.3 False", self.program.output)
+        self.assertEqual(self.files(), [])
+
+    def test_neverAnswered(self) -> None:
+        """An event that never answers does not keep the process."""
+        peer = self.peer(self.port)
+        peer.store(dataSet("1.2.777"), "1.2.777")
+        self.program.waitFor("done 1.2.777 True")
+        self.program.signal(signal.SIGTERM)
+        self.program.waitFor("SIGTERM: stopping")
+        self.program.signal(signal.SIGTERM)
+        self.assertEqual(self.program.status(), 1)
+        self.assertIn("something in flight does not end: leaving it, with status 1", self.program.output)
+
+    def test_killed(self) -> None:
+        """No final name; and after the next start nothing else is left below the store either."""
+        peer = self.peer(self.port)
+        self.begin(self.program, peer)
+        self.program.signal(signal.SIGKILL)
+        self.assertEqual(self.program.status(), -signal.SIGKILL)
+        self.assertEqual([name for name in self.files() if not name.startswith(".incoming/")], [])
+        program, port = self.listen()
+        self.assertEqual(self.peer(port).storeAnd(DATA, "1.2.3"), 0)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(program.status(), 0)
+        self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+
+    def test_provider(self) -> None:
+        """The events of ``--events`` decide."""
+        peer = self.peer(self.port)
+        self.assertEqual(peer.storeAnd(dataSet("1.2.666"), "1.2.666"), 0xA7AB)
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3", messageID=2), 0)
+        self.program.waitFor("done 1.2.3 True")
+        self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+
+
+class ProviderTests(TwistdTestCase):
+    """A provider that does something on its own."""
+
+    def test_timer(self) -> None:
+        program, _ = self.listen("--events", "tests.test_tap.Timed")
+        program.waitFor("the timer of the provider")
