@@ -25,9 +25,10 @@ from dcxtwisted.transports import Transport, hostOf, lowestTransport, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.items import UserIdentityRequest
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, Supported, negotiate
-from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ, UserIdentityRequest
+from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dcxtwisted.wire.statemachine import State
 
 _log = Logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dcxtwisted.wire.framing import MINIMUM_PDU_LENGTH
+from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"

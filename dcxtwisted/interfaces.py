@@ -19,9 +19,9 @@ from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
 from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.items import UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext
-from dcxtwisted.wire.pdu import UserIdentityRequest
 
 _T = TypeVar("_T")
 

@@ -143,7 +143,9 @@ class ListenerService(MultiService):
         _raiseDescriptorLimit()
         # Before the first timer: a clock that is set must not cut deadlines short.
         _useMonotonicClock(self._reactor)
-        # twistd's own handlers end the process with the signal; ours stop it in order, with status 0.
+        # The reactor's own handlers have twistd end with the signal; ours stop it in order, with status 0. Now, as one
+        # may come before the reactor runs, and then, as it has installed its own meanwhile.
+        self._installSignals()
         self._reactor.callWhenRunning(self._installSignals)
         _inOneLine(super().privilegedStartService)
 

@@ -20,9 +20,10 @@ from dcxtwisted.interfaces import IDataSetReceiver, IDIMSEProvider, IDIMSEServic
 from dcxtwisted.testing.stores import StoreAssociation
 from dcxtwisted.wire.commandset import encodeCommandSet
 from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.items import UserInformation
 from dcxtwisted.wire.messages import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
-from dcxtwisted.wire.pdu import AssociateAC, UserInformation
+from dcxtwisted.wire.pdu import AssociateAC
 
 CLASS = b"1.2.3.4\0"
 N_ACTION_RQ = 0x0130

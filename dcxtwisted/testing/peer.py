@@ -20,6 +20,7 @@ from dcxtwisted.testing.transport import MemoryAddress, MemoryConnection
 from dcxtwisted.uids import APPLICATION_CONTEXT, EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.commandset import decodeCommandSet
+from dcxtwisted.wire.items import PresentationContextProposal, UserInformation
 from dcxtwisted.wire.messages import encodeCEchoRQ, encodeCStoreRQ
 from dcxtwisted.wire.pdu import (
     P_DATA_TF,
@@ -27,10 +28,8 @@ from dcxtwisted.wire.pdu import (
     AssociateAC,
     AssociateRJ,
     AssociateRQ,
-    PresentationContextProposal,
     ReleaseRP,
     ReleaseRQ,
-    UserInformation,
     aeField,
     decode,
 )

@@ -10,7 +10,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from pydicom import dcmread
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IAddress
@@ -21,8 +20,8 @@ from dcxtwisted.dataset import DataSetReader, Head
 from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject
 from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.uids import EXPLICIT_VR_LITTLE_ENDIAN
+from dcxtwisted.wire.items import UserIdentityRequest
 from dcxtwisted.wire.negotiation import AcceptedContext
-from dcxtwisted.wire.pdu import UserIdentityRequest
 
 if TYPE_CHECKING:
     from unittest import TestCase as _TestCase  # trial's is one, without its types
@@ -189,6 +188,8 @@ class StoreContract(_TestCase):
 
     async def test_file(self) -> None:
         """What is stored is a Part 10 file that says what was negotiated, and what the command said."""
+        from pydicom import dcmread  # slow to import, and only this needs it
+
         store = await self._store()
         data = dataSet()
         sink = await self._receive(store, data)

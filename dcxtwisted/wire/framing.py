@@ -26,8 +26,6 @@ from dcxtwisted.wire.pdu import (
 MAXIMUM_ASSOCIATE_LENGTH: Final = 1 << 20
 #: How far a peer's P-DATA-TF may pass the advertised length: real ones confuse PDU and fragment length.
 TOLERATED_EXCESS: Final = 1 << 20
-#: The smallest maximum length that carries a PDV header and two bytes of fragment.
-MINIMUM_PDU_LENGTH: Final = 8
 
 _HEADER_LENGTH: Final = 6
 _PDUHeader = Struct(">BxL")

@@ -15,13 +15,10 @@ from dcxtwisted.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from dcxtwisted.wire.pdu import (
+from dcxtwisted.wire.items import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTANCE,
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
-    AssociateAC,
-    AssociateRJ,
-    AssociateRQ,
     AsynchronousOperationsWindow,
     PresentationContextProposal,
     PresentationContextResult,
@@ -29,6 +26,7 @@ from dcxtwisted.wire.pdu import (
     SOPClassExtendedNegotiation,
     UserInformation,
 )
+from dcxtwisted.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
 REJECTED_NO_REASON: Final = AssociateRJ(1, 1, 1)
 REJECTED_APPLICATION_CONTEXT: Final = AssociateRJ(1, 1, 2)

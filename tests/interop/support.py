@@ -4,6 +4,7 @@ What the tests against real clients share: sample files, programs, and a listene
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -152,13 +153,25 @@ def _guessed(dataSet: pydicom.Dataset) -> str:
 # Clients
 
 
+@cache
+def _programOfDCMTK(name: str) -> str | None:
+    """Return the path of a program of DCMTK; pynetdicom has some of the same names, and an environment puts it first."""
+    for directory in os.get_exec_path():
+        path = shutil.which(name, path=directory)
+        if path is not None:
+            version = subprocess.run([path, "--version"], capture_output=True, timeout=CLIENT_DEADLINE, check=False)
+            if b"$dcmtk" in version.stdout:
+                return path
+    return None
+
+
 def requireProgram(name: str) -> str:
     """
     Return the path of a program of DCMTK.
 
     :raises SkipTest: it is not there.
     """
-    path = shutil.which(name)
+    path = _programOfDCMTK(name)
     if path is None:
         raise SkipTest(f"DCMTK's {name} is not installed")
     return path

@@ -15,7 +15,8 @@ from typing import Any
 from dcxtwisted.testing import RecordingEvents
 from dcxtwisted.uids import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.framing import Framer, PDUHeader
-from dcxtwisted.wire.pdu import ACCEPTANCE, P_DATA_TF, Abort, ReleaseRQ, UserIdentityRequest
+from dcxtwisted.wire.items import ACCEPTANCE, UserIdentityRequest
+from dcxtwisted.wire.pdu import P_DATA_TF, Abort, ReleaseRQ
 from tests.interop.relay import Conversation
 from tests.interop.support import (
     ListenerTestCase,

@@ -19,17 +19,10 @@ from dcxtwisted import Configuration
 from dcxtwisted.testing import associateRQ
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.commandset import decodeCommandSet
-from dcxtwisted.wire.framing import MINIMUM_PDU_LENGTH
+from dcxtwisted.wire.items import ABSTRACT_SYNTAX_NOT_SUPPORTED, ACCEPTANCE
 from dcxtwisted.wire.messages import ERROR_COMMENT, MESSAGE_ID_BEING_RESPONDED_TO, STATUS, encodeCStoreRQ
-from dcxtwisted.wire.pdu import (
-    ABSTRACT_SYNTAX_NOT_SUPPORTED,
-    ACCEPTANCE,
-    P_DATA_TF,
-    AssociateAC,
-    ReleaseRP,
-    ReleaseRQ,
-    decode,
-)
+from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
+from dcxtwisted.wire.pdu import P_DATA_TF, AssociateAC, ReleaseRP, ReleaseRQ, decode
 from tests.interop.support import ListenerTestCase, Part10, SampleFile, sampleFiles
 
 #: What a peer is told of an object: the status, or the result of its presentation context; and the comment.

@@ -31,16 +31,10 @@ from dcxtwisted.uids import (
     STORAGE_SERVICE_CLASS,
     VERIFICATION,
 )
+from dcxtwisted.wire.items import ACCEPTANCE, AsynchronousOperationsWindow, RoleSelection, UserIdentityRequest
+from dcxtwisted.wire.items import SOPClassExtendedNegotiation as ExtendedNegotiation
 from dcxtwisted.wire.messages import encodeCStoreRQ
-from dcxtwisted.wire.pdu import (
-    ACCEPTANCE,
-    Abort,
-    AsynchronousOperationsWindow,
-    ReleaseRQ,
-    RoleSelection,
-    UserIdentityRequest,
-)
-from dcxtwisted.wire.pdu import SOPClassExtendedNegotiation as ExtendedNegotiation
+from dcxtwisted.wire.pdu import Abort, ReleaseRQ
 from tests.interop.relay import Conversation
 from tests.interop.support import ListenerTestCase, SampleFile, atOnce, sampleFiles
 

@@ -532,25 +532,23 @@ class PoolTests(FileStoreTestCase):
     def test_busy(self) -> None:
         """Beyond the threads and the queue, objects are refused until some are done."""
         store = self.makeStore(maximumWaiting=2)
-        sinks = [self.receive(store) for _ in range(19)]
-        finishing = [sink.finish(headOf(DATA)) for sink in sinks]
-        self.assertEqual([finished.called for finished in finishing[:18]], [False] * 18)
+        datas = [dataSet(f"1.{number}") for number in range(20)]
+        sinks = [self.receive(store, data) for data in datas]
+        finishing = [sink.finish(headOf(data)) for sink, data in zip(sinks[:19], datas, strict=False)]
+        for finished in finishing[:18]:
+            self.assertNoResult(finished)
         self.assertEqual(len(self.pool.jobs), 18 + 1)  # and what clears up after the last one
         self.pool.jobs.insert(0, self.pool.jobs.pop())
         self.pool.runOne()
-        self.assertRefusal(self.failureResultOf(finishing[18], StoreRefused).value, "store busy")
+        self.assertRefusal(self.failureResultOf(finishing.pop(), StoreRefused).value, "store busy")
         self.pool.runOne()
-        self.successResultOf(finishing[0])
-        sinks[0].keep()
-        sink = self.receive(store, OTHER)
-        finishing.append(sink.finish(headOf(OTHER)))
-        self.assertEqual(len(self.pool.jobs), 18)
-        for waiting in [*sinks, sink]:
-            waiting.abort()
-        self.clock.advance(1)
+        self.assertTrue(finishing[0].called)
+        finishing.append(sinks[19].finish(headOf(datas[19])))
         self.pool.runAll()
-        for finished in finishing[1:18] + finishing[19:]:
-            self.failureResultOf(finished)
+        for finished in finishing:
+            self.assertEqual(self.successResultOf(finished).outcome, Outcome.NEW)
+        for sink in (*sinks[:18], sinks[19]):
+            sink.keep()
 
     def test_stopWaits(self) -> None:
         """A store has stopped when its last job has returned; nothing more is opened meanwhile."""

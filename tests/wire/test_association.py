@@ -17,17 +17,8 @@ from dcxtwisted.errors import LocalProtocolError, RemoteProtocolError
 from dcxtwisted.uids import APPLICATION_CONTEXT, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.association import AssociationCore, CoreEvent, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.pdu import (
-    Abort,
-    AssociateAC,
-    AssociateRJ,
-    AssociateRQ,
-    PresentationContextProposal,
-    PresentationContextResult,
-    ReleaseRP,
-    ReleaseRQ,
-    UserInformation,
-)
+from dcxtwisted.wire.items import PresentationContextProposal, PresentationContextResult, UserInformation
+from dcxtwisted.wire.pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dcxtwisted.wire.statemachine import State
 from tests.wire.cuts import cutAt, kept, merged, waysToCut
 

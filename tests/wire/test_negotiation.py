@@ -21,11 +21,7 @@ from dcxtwisted.uids import (
     VERIFICATION,
 )
 from dcxtwisted.wire.assembly import fragment
-from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH, AcceptedContext, Negotiated, Supported, negotiate
-from dcxtwisted.wire.pdu import (
-    AssociateAC,
-    AssociateRJ,
-    AssociateRQ,
+from dcxtwisted.wire.items import (
     AsynchronousOperationsWindow,
     PresentationContextProposal,
     PresentationContextResult,
@@ -34,8 +30,9 @@ from dcxtwisted.wire.pdu import (
     SOPClassExtendedNegotiation,
     UserIdentityRequest,
     UserInformation,
-    decode,
 )
+from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH, AcceptedContext, Negotiated, Supported, negotiate
+from dcxtwisted.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ, decode
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.errors import RemoteProtocolError
-from dcxtwisted.wire import pdu
+from dcxtwisted.wire import items, pdu
 
 DICOM_CONTEXT = "1.2.840.10008.3.1.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -50,20 +50,20 @@ IMPLEMENTATION = item(0x52, b"1.2.3")
 USER = item(0x50, IMPLEMENTATION)
 
 
-def decodeRQ(*items: bytes, head: bytes = b"") -> pdu.AssociateRQ:
-    value = pdu.decode(1, (head or fixed()) + b"".join(items))
+def decodeRQ(*parts: bytes, head: bytes = b"") -> pdu.AssociateRQ:
+    value = pdu.decode(1, (head or fixed()) + b"".join(parts))
     assert isinstance(value, pdu.AssociateRQ)
     return value
 
 
-def decodeAC(*items: bytes) -> pdu.AssociateAC:
-    value = pdu.decode(2, fixed() + b"".join(items))
+def decodeAC(*parts: bytes) -> pdu.AssociateAC:
+    value = pdu.decode(2, fixed() + b"".join(parts))
     assert isinstance(value, pdu.AssociateAC)
     return value
 
 
-def decodeUser(*items: bytes) -> tuple[pdu.UserInformation, tuple[str, ...]]:
-    value = decodeRQ(APPLICATION, CONTEXT, item(0x50, b"".join(items)))
+def decodeUser(*parts: bytes) -> tuple[items.UserInformation, tuple[str, ...]]:
+    value = decodeRQ(APPLICATION, CONTEXT, item(0x50, b"".join(parts)))
     return value.userInformation, value.quirks
 
 
@@ -72,18 +72,18 @@ FULL_RQ = pdu.AssociateRQ(
     callingAE=b"MODALITY        ",
     applicationContexts=(DICOM_CONTEXT,),
     presentationContexts=(
-        pdu.PresentationContextProposal(1, "1.2.840.10008.1.1", (IMPLICIT,)),
-        pdu.PresentationContextProposal(255, CT, (EXPLICIT, IMPLICIT)),
+        items.PresentationContextProposal(1, "1.2.840.10008.1.1", (IMPLICIT,)),
+        items.PresentationContextProposal(255, CT, (EXPLICIT, IMPLICIT)),
     ),
-    userInformation=pdu.UserInformation(
+    userInformation=items.UserInformation(
         maximumLength=16384,
         implementationClassUID="1.2.3",
         implementationVersionName="V_1",
-        asynchronousOperationsWindow=pdu.AsynchronousOperationsWindow(5, 258),
-        roleSelections=(pdu.RoleSelection(CT, True, False),),
-        extendedNegotiations=(pdu.SOPClassExtendedNegotiation(CT, b"\2\0\3\0\0\0"),),
-        commonExtendedNegotiations=(pdu.SOPClassCommonExtendedNegotiation("1.5", STORAGE_SERVICE, (CT, "1.6")),),
-        userIdentity=pdu.UserIdentityRequest(2, True, b"frida", b"secret"),
+        asynchronousOperationsWindow=items.AsynchronousOperationsWindow(5, 258),
+        roleSelections=(items.RoleSelection(CT, True, False),),
+        extendedNegotiations=(items.SOPClassExtendedNegotiation(CT, b"\2\0\3\0\0\0"),),
+        commonExtendedNegotiations=(items.SOPClassCommonExtendedNegotiation("1.5", STORAGE_SERVICE, (CT, "1.6")),),
+        userIdentity=items.UserIdentityRequest(2, True, b"frida", b"secret"),
     ),
 )
 FULL_RQ_BYTES = bytes.fromhex(
@@ -117,18 +117,18 @@ FULL_AC = pdu.AssociateAC(
     callingAE=b"                ",
     applicationContexts=(DICOM_CONTEXT,),
     presentationContexts=(
-        pdu.PresentationContextResult(1, pdu.ACCEPTANCE, IMPLICIT),
-        pdu.PresentationContextResult(3, pdu.TRANSFER_SYNTAXES_NOT_SUPPORTED, EXPLICIT),
+        items.PresentationContextResult(1, items.ACCEPTANCE, IMPLICIT),
+        items.PresentationContextResult(3, items.TRANSFER_SYNTAXES_NOT_SUPPORTED, EXPLICIT),
     ),
-    userInformation=pdu.UserInformation(
+    userInformation=items.UserInformation(
         maximumLength=0,
         implementationClassUID="1.2.3",
-        asynchronousOperationsWindow=pdu.AsynchronousOperationsWindow(1, 1),
-        roleSelections=(pdu.RoleSelection("1.5", False, True),),
+        asynchronousOperationsWindow=items.AsynchronousOperationsWindow(1, 1),
+        roleSelections=(items.RoleSelection("1.5", False, True),),
         userIdentityResponse=b"ticket",
     ),
     reserved=bytes(31) + b"\7",
-    quirks=(pdu.RESERVED_BYTES,),
+    quirks=(items.RESERVED_BYTES,),
 )
 FULL_AC_BYTES = bytes.fromhex(
     "02 00 000000CD"
@@ -211,15 +211,15 @@ class RowTests(SynchronousTestCase):
 
     def test_transferSyntaxOfARefusedContext(self) -> None:
         """An AC names one transfer syntax in every context, even an empty one."""
-        value = pdu.PresentationContextResult(1, pdu.NO_REASON, "")
+        value = items.PresentationContextResult(1, items.NO_REASON, "")
         self.assertEqual(value.encode(), bytes.fromhex("21 00 0008 01 00 02 00 40 00 0000"))
 
     def test_emptyProposal(self) -> None:
-        value = pdu.PresentationContextProposal(1, "", ())
+        value = items.PresentationContextProposal(1, "", ())
         self.assertEqual(value.encode(), bytes.fromhex("20 00 0004 01 00 00 00"))
 
     def test_emptyUserInformation(self) -> None:
-        self.assertEqual(pdu.UserInformation().encode(), bytes.fromhex("50 00 0000"))
+        self.assertEqual(items.UserInformation().encode(), bytes.fromhex("50 00 0000"))
 
     def test_secretsAreNotInTheRepr(self) -> None:
         for value in (FULL_RQ, FULL_AC):
@@ -301,12 +301,12 @@ class ToleranceTests(SynchronousTestCase):
     def test_reservedBytes(self) -> None:
         reserved = b"\1" + bytes(31)
         value = decodeRQ(APPLICATION, CONTEXT, USER, head=fixed(reserved=reserved))
-        self.assertEqual((value.reserved, value.quirks), (reserved, (pdu.RESERVED_BYTES,)))
+        self.assertEqual((value.reserved, value.quirks), (reserved, (items.RESERVED_BYTES,)))
         head = bytearray(fixed())
         head[3] = 1
-        self.assertEqual(decodeRQ(APPLICATION, CONTEXT, USER, head=bytes(head)).quirks, (pdu.RESERVED_BYTES,))
+        self.assertEqual(decodeRQ(APPLICATION, CONTEXT, USER, head=bytes(head)).quirks, (items.RESERVED_BYTES,))
         value = decodeRQ(item(0x10, DICOM_CONTEXT.encode(), second=9), CONTEXT, USER)
-        self.assertEqual((value.applicationContexts, value.quirks), ((DICOM_CONTEXT,), (pdu.RESERVED_BYTES,)))
+        self.assertEqual((value.applicationContexts, value.quirks), ((DICOM_CONTEXT,), (items.RESERVED_BYTES,)))
 
     def test_reservedBytesOfAContext(self) -> None:
         """Those are not even a quirk: DCMTK sets one of them in every context."""
@@ -333,44 +333,44 @@ class ToleranceTests(SynchronousTestCase):
     def test_evenContextID(self) -> None:
         value = decodeRQ(APPLICATION, item(0x20, b"\2\0\0\0" + VERIFICATION + IMPLICIT_ITEM), USER)
         self.assertEqual(value.presentationContexts[0].contextID, 2)
-        self.assertEqual(value.quirks, (pdu.EVEN_CONTEXT_ID,))
+        self.assertEqual(value.quirks, (items.EVEN_CONTEXT_ID,))
 
     def test_contextWithoutAbstractSyntax(self) -> None:
         for abstract in (b"", item(0x30)):
             value = decodeRQ(APPLICATION, item(0x20, b"\1\0\0\0" + abstract + IMPLICIT_ITEM), USER)
-            self.assertEqual(value.presentationContexts, (pdu.PresentationContextProposal(1, "", (IMPLICIT,)),))
+            self.assertEqual(value.presentationContexts, (items.PresentationContextProposal(1, "", (IMPLICIT,)),))
 
     def test_contextWithoutTransferSyntax(self) -> None:
-        expected = (pdu.PresentationContextProposal(1, "1.2.840.10008.1.1", ()),)
+        expected = (items.PresentationContextProposal(1, "1.2.840.10008.1.1", ()),)
         value = decodeRQ(APPLICATION, item(0x20, b"\1\0\0\0" + VERIFICATION), USER)
         self.assertEqual((value.presentationContexts, value.quirks), (expected, ()))
         value = decodeRQ(APPLICATION, item(0x20, b"\1\0\0\0" + VERIFICATION + item(0x40)), USER)
-        self.assertEqual((value.presentationContexts, value.quirks), (expected, (pdu.EMPTY_TRANSFER_SYNTAX,)))
+        self.assertEqual((value.presentationContexts, value.quirks), (expected, (items.EMPTY_TRANSFER_SYNTAX,)))
 
     def test_emptyTransferSyntaxAmongOthers(self) -> None:
         content = b"\1\0\0\0" + VERIFICATION + item(0x40, b"1.2.3") + item(0x40, b"\0") + IMPLICIT_ITEM
         value = decodeRQ(APPLICATION, item(0x20, content), USER)
         self.assertEqual(value.presentationContexts[0].transferSyntaxes, ("1.2.3", IMPLICIT))
-        self.assertEqual(value.quirks, (pdu.PADDED_UID, pdu.EMPTY_TRANSFER_SYNTAX))
+        self.assertEqual(value.quirks, (items.PADDED_UID, items.EMPTY_TRANSFER_SYNTAX))
 
     def test_unknownItems(self) -> None:
         unknown = item(0xEE, b"whatever")
         content = b"\1\0\0\0" + unknown + VERIFICATION + IMPLICIT_ITEM
         plain = decodeRQ(APPLICATION, CONTEXT, USER)
-        for items in ((unknown, APPLICATION, CONTEXT, USER), (APPLICATION, item(0x20, content), USER)):
-            value = decodeRQ(*items)
-            self.assertEqual(value.quirks, (pdu.UNKNOWN_ITEM,))
+        for parts in ((unknown, APPLICATION, CONTEXT, USER), (APPLICATION, item(0x20, content), USER)):
+            value = decodeRQ(*parts)
+            self.assertEqual(value.quirks, (items.UNKNOWN_ITEM,))
             self.assertEqual(attrs.evolve(value, quirks=()), plain)
 
     def test_unknownUserItems(self) -> None:
         for itemType in (0x50, 0x5A, 0x00, 0xFF):
             information, quirks = decodeUser(item(itemType, b"whatever"), IMPLEMENTATION)
-            self.assertEqual(information, pdu.UserInformation(implementationClassUID="1.2.3"))
-            self.assertEqual(quirks, (pdu.UNKNOWN_USER_ITEM,))
+            self.assertEqual(information, items.UserInformation(implementationClassUID="1.2.3"))
+            self.assertEqual(quirks, (items.UNKNOWN_USER_ITEM,))
 
     def test_resultInAnRQIsUnknown(self) -> None:
         value = decodeRQ(APPLICATION, CONTEXT, item(0x21, b"\0"), USER)
-        self.assertEqual(value.quirks, (pdu.UNKNOWN_ITEM,))
+        self.assertEqual(value.quirks, (items.UNKNOWN_ITEM,))
 
     def test_order(self) -> None:
         value = decodeRQ(USER, CONTEXT, APPLICATION)
@@ -378,23 +378,23 @@ class ToleranceTests(SynchronousTestCase):
 
     def test_noUserInformation(self) -> None:
         value = decodeRQ(APPLICATION, CONTEXT)
-        self.assertEqual(value.userInformation, pdu.UserInformation())
-        self.assertEqual(value.quirks, (pdu.NO_IMPLEMENTATION_CLASS_UID,))
+        self.assertEqual(value.userInformation, items.UserInformation())
+        self.assertEqual(value.quirks, (items.NO_IMPLEMENTATION_CLASS_UID,))
 
     def test_secondUserInformation(self) -> None:
         """Only the first is looked into."""
         value = decodeRQ(APPLICATION, CONTEXT, USER, item(0x50, b"not items"))
-        self.assertEqual(value.userInformation, pdu.UserInformation(implementationClassUID="1.2.3"))
-        self.assertEqual(value.quirks, (pdu.REPEATED_ITEM,))
+        self.assertEqual(value.userInformation, items.UserInformation(implementationClassUID="1.2.3"))
+        self.assertEqual(value.quirks, (items.REPEATED_ITEM,))
 
     def test_maximumLength(self) -> None:
         for content, length, quirks in (
             (b"\0\1\0\0", 65536, ()),
             (b"\0\0\0\0", 0, ()),
             (b"\xff\xff\xff\xff", 0xFFFFFFFF, ()),
-            (b"", None, (pdu.ODD_ITEM_LENGTH,)),
-            (b"\0\1\0", None, (pdu.ODD_ITEM_LENGTH,)),
-            (b"\0\1\0\2\3", 65538, (pdu.ODD_ITEM_LENGTH,)),
+            (b"", None, (items.ODD_ITEM_LENGTH,)),
+            (b"\0\1\0", None, (items.ODD_ITEM_LENGTH,)),
+            (b"\0\1\0\2\3", 65538, (items.ODD_ITEM_LENGTH,)),
         ):
             information, found = decodeUser(IMPLEMENTATION, item(0x51, content))
             self.assertEqual((information.maximumLength, found), (length, quirks))
@@ -402,34 +402,34 @@ class ToleranceTests(SynchronousTestCase):
 
     def test_repeatedUserItems(self) -> None:
         """The first of them counts, whatever is in the second."""
-        first = pdu.UserInformation(
-            1, "1.2", "V", pdu.AsynchronousOperationsWindow(2, 3), (), (), (),
-            pdu.UserIdentityRequest(1, False, b"u"), b"r",
+        first = items.UserInformation(
+            1, "1.2", "V", items.AsynchronousOperationsWindow(2, 3), (), (), (),
+            items.UserIdentityRequest(1, False, b"u"), b"r",
         )  # fmt: skip
         content = first.encode()[4:]
         for itemType in (0x51, 0x52, 0x53, 0x55, 0x58, 0x59):
             information, quirks = decodeUser(content, item(itemType, b"9"))
-            self.assertEqual((information, quirks), (first, (pdu.REPEATED_ITEM,)))
+            self.assertEqual((information, quirks), (first, (items.REPEATED_ITEM,)))
 
     def test_implementation(self) -> None:
         """No class UID and one of 65 bytes; a version name of no byte, 16, 17, and odd bytes."""
         long = b"1." + b"2" * 63
-        for items, uid, name, quirks in (
-            ([], "", "", (pdu.NO_IMPLEMENTATION_CLASS_UID,)),
-            ([item(0x52)], "", "", (pdu.NO_IMPLEMENTATION_CLASS_UID,)),
-            ([item(0x52, long)], long.decode(), "", (pdu.ODD_UID,)),
-            ([IMPLEMENTATION, item(0x55)], "1.2.3", "", (pdu.ODD_VERSION_NAME,)),
+        for parts, uid, name, quirks in (
+            ([], "", "", (items.NO_IMPLEMENTATION_CLASS_UID,)),
+            ([item(0x52)], "", "", (items.NO_IMPLEMENTATION_CLASS_UID,)),
+            ([item(0x52, long)], long.decode(), "", (items.ODD_UID,)),
+            ([IMPLEMENTATION, item(0x55)], "1.2.3", "", (items.ODD_VERSION_NAME,)),
             ([IMPLEMENTATION, item(0x55, b"0123456789ABCDEF")], "1.2.3", "0123456789ABCDEF", ()),
             (
                 [IMPLEMENTATION, item(0x55, b"0123456789ABCDEFG")],
                 "1.2.3",
                 "0123456789ABCDEFG",
-                (pdu.ODD_VERSION_NAME,),
+                (items.ODD_VERSION_NAME,),
             ),
-            ([IMPLEMENTATION, item(0x55, b"V\x1b1")], "1.2.3", "V\x1b1", (pdu.ODD_VERSION_NAME,)),
+            ([IMPLEMENTATION, item(0x55, b"V\x1b1")], "1.2.3", "V\x1b1", (items.ODD_VERSION_NAME,)),
             ([IMPLEMENTATION, item(0x55, b"V 1 \0")], "1.2.3", "V 1", ()),
         ):
-            information, found = decodeUser(*items)
+            information, found = decodeUser(*parts)
             self.assertEqual(
                 (information.implementationClassUID, information.implementationVersionName, found),
                 (uid, name, quirks),
@@ -437,17 +437,17 @@ class ToleranceTests(SynchronousTestCase):
 
     def test_UIDs(self) -> None:
         for raw, uid, quirks in (
-            (b"1.2.3\0", "1.2.3", (pdu.PADDED_UID,)),
-            (b"1.2.3 ", "1.2.3", (pdu.PADDED_UID,)),
-            (b"1.2.3 \0 \0", "1.2.3", (pdu.PADDED_UID,)),
-            (b"1.02.3", "1.02.3", (pdu.ODD_UID,)),
-            (b" 1.2.3", " 1.2.3", (pdu.ODD_UID,)),
-            (b"1..2", "1..2", (pdu.ODD_UID,)),
-            (b"1.2\0003", "1.2\x003", (pdu.ODD_UID,)),
-            (b"1.\xb2", "1.\xb2", (pdu.ODD_UID,)),
-            (b"../x\0", "../x", (pdu.PADDED_UID, pdu.ODD_UID)),
+            (b"1.2.3\0", "1.2.3", (items.PADDED_UID,)),
+            (b"1.2.3 ", "1.2.3", (items.PADDED_UID,)),
+            (b"1.2.3 \0 \0", "1.2.3", (items.PADDED_UID,)),
+            (b"1.02.3", "1.02.3", (items.ODD_UID,)),
+            (b" 1.2.3", " 1.2.3", (items.ODD_UID,)),
+            (b"1..2", "1..2", (items.ODD_UID,)),
+            (b"1.2\0003", "1.2\x003", (items.ODD_UID,)),
+            (b"1.\xb2", "1.\xb2", (items.ODD_UID,)),
+            (b"../x\0", "../x", (items.PADDED_UID, items.ODD_UID)),
             (b"1." + b"2" * 62, "1." + "2" * 62, ()),
-            (b"1." + b"2" * 63, "1." + "2" * 63, (pdu.ODD_UID,)),
+            (b"1." + b"2" * 63, "1." + "2" * 63, (items.ODD_UID,)),
         ):
             value = decodeRQ(APPLICATION, item(0x20, b"\1\0\0\0" + item(0x30, raw) + IMPLICIT_ITEM), USER)
             self.assertEqual(value.presentationContexts[0].abstractSyntax, uid)
@@ -457,34 +457,34 @@ class ToleranceTests(SynchronousTestCase):
         for content, window, quirks in (
             (b"\0\0\0\0", (0, 0), ()),
             (b"\xff\xff\xff\xfe", (0xFFFF, 0xFFFE), ()),
-            (b"\0\1\0\2\3", (1, 2), (pdu.ODD_ITEM_LENGTH,)),
+            (b"\0\1\0\2\3", (1, 2), (items.ODD_ITEM_LENGTH,)),
         ):
             information, found = decodeUser(IMPLEMENTATION, item(0x53, content))
             self.assertEqual(
                 (information.asynchronousOperationsWindow, found),
-                (pdu.AsynchronousOperationsWindow(*window), quirks),
+                (items.AsynchronousOperationsWindow(*window), quirks),
             )
 
     def test_roles(self) -> None:
         """Several, of the same class too, in order; any byte but zero is a yes."""
-        items = [item(0x54, counted(b"1.5") + roles) for roles in (b"\0\0", b"\1\0", b"\0\1", b"\2\xff")]
-        information, quirks = decodeUser(IMPLEMENTATION, *items)
+        parts = [item(0x54, counted(b"1.5") + roles) for roles in (b"\0\0", b"\1\0", b"\0\1", b"\2\xff")]
+        information, quirks = decodeUser(IMPLEMENTATION, *parts)
         expected = ((False, False), (True, False), (False, True), (True, True))
-        self.assertEqual(information.roleSelections, tuple(pdu.RoleSelection("1.5", *e) for e in expected))
+        self.assertEqual(information.roleSelections, tuple(items.RoleSelection("1.5", *e) for e in expected))
         self.assertEqual(quirks, ())
 
     def test_extendedNegotiationWithoutInformation(self) -> None:
         information, quirks = decodeUser(IMPLEMENTATION, item(0x56, counted(b"1.5")), item(0x56, b"\0\0ab"))
         self.assertEqual(
             information.extendedNegotiations,
-            (pdu.SOPClassExtendedNegotiation("1.5", b""), pdu.SOPClassExtendedNegotiation("", b"ab")),
+            (items.SOPClassExtendedNegotiation("1.5", b""), items.SOPClassExtendedNegotiation("", b"ab")),
         )
         self.assertEqual(quirks, ())
 
     def test_commonExtendedNegotiationOfALaterVersion(self) -> None:
         """Later versions only add fields; theirs is the second byte of the item, which is no quirk."""
         content = counted(b"1.5") + counted(b"1.6") + counted(b"")
-        expected = (pdu.SOPClassCommonExtendedNegotiation("1.5", "1.6", ()),)
+        expected = (items.SOPClassCommonExtendedNegotiation("1.5", "1.6", ()),)
         for item57 in (item(0x57, content), item(0x57, content, 1), item(0x57, content + b"more", 1)):
             information, quirks = decodeUser(IMPLEMENTATION, item57)
             self.assertEqual((information.commonExtendedNegotiations, quirks), (expected, ()))
@@ -500,7 +500,8 @@ class ToleranceTests(SynchronousTestCase):
         ):
             for primary in (b"", long):
                 information, quirks = decodeUser(IMPLEMENTATION, item(0x58, head + counted(primary) + counted(b"s")))
-                self.assertEqual(information.userIdentity, pdu.UserIdentityRequest(identityType, wanted, primary, b"s"))
+                identity = items.UserIdentityRequest(identityType, wanted, primary, b"s")
+                self.assertEqual(information.userIdentity, identity)
                 self.assertEqual(quirks, ())
 
     def test_answer(self) -> None:
@@ -509,15 +510,15 @@ class ToleranceTests(SynchronousTestCase):
             (b"", "", ()),
             (item(0x40), "", ()),
             (item(0x40, b"1.2.3"), "1.2.3", ()),
-            (item(0x40, b"1.2.3") + IMPLICIT_ITEM, "1.2.3", (pdu.REPEATED_ITEM,)),
-            (item(0x30, b"1.2.3") + IMPLICIT_ITEM, IMPLICIT, (pdu.UNKNOWN_ITEM,)),
+            (item(0x40, b"1.2.3") + IMPLICIT_ITEM, "1.2.3", (items.REPEATED_ITEM,)),
+            (item(0x30, b"1.2.3") + IMPLICIT_ITEM, IMPLICIT, (items.UNKNOWN_ITEM,)),
         ):
             value = decodeAC(APPLICATION, item(0x21, b"\2\0\xff\0" + content), USER)
-            self.assertEqual(value.presentationContexts, (pdu.PresentationContextResult(2, 0xFF, syntax),))
+            self.assertEqual(value.presentationContexts, (items.PresentationContextResult(2, 0xFF, syntax),))
             self.assertEqual(value.quirks, quirks)
 
     def test_proposalInAnACIsUnknown(self) -> None:
-        self.assertEqual(decodeAC(APPLICATION, CONTEXT, USER).quirks, (pdu.UNKNOWN_ITEM,))
+        self.assertEqual(decodeAC(APPLICATION, CONTEXT, USER).quirks, (items.UNKNOWN_ITEM,))
 
 
 class MalformedTests(SynchronousTestCase):
@@ -660,16 +661,16 @@ class EncodeLimitTests(SynchronousTestCase):
     """Values that no PDU can hold are the caller's mistake."""
 
     def test_longItem(self) -> None:
-        long = pdu.SOPClassExtendedNegotiation("1.5", bytes(65530))
+        long = items.SOPClassExtendedNegotiation("1.5", bytes(65530))
         self.assertEqual(len(long.encode()), 4 + 65535)
-        self.assertRaises(ValueError, pdu.SOPClassExtendedNegotiation("1.5", bytes(65531)).encode)
-        self.assertRaises(ValueError, pdu.UserInformation(extendedNegotiations=(long,)).encode)
+        self.assertRaises(ValueError, items.SOPClassExtendedNegotiation("1.5", bytes(65531)).encode)
+        self.assertRaises(ValueError, items.UserInformation(extendedNegotiations=(long,)).encode)
 
     def test_longField(self) -> None:
-        self.assertRaises(ValueError, pdu.UserIdentityRequest(1, False, bytes(65536)).encode)
+        self.assertRaises(ValueError, items.UserIdentityRequest(1, False, bytes(65536)).encode)
 
     def test_contextID(self) -> None:
-        self.assertRaises(ValueError, pdu.PresentationContextProposal(256, CT, ()).encode)
+        self.assertRaises(ValueError, items.PresentationContextProposal(256, CT, ()).encode)
 
 
 class PeerTests(SynchronousTestCase):
@@ -682,14 +683,14 @@ class PeerTests(SynchronousTestCase):
             pdu.aeField("MODALITY"),
             (DICOM_CONTEXT,),
             (
-                pdu.PresentationContextProposal(1, CT, (JPEG,)),
-                pdu.PresentationContextProposal(3, CT, (EXPLICIT, "1.2.840.10008.1.2.2", IMPLICIT)),
+                items.PresentationContextProposal(1, CT, (JPEG,)),
+                items.PresentationContextProposal(3, CT, (EXPLICIT, "1.2.840.10008.1.2.2", IMPLICIT)),
             ),
-            pdu.UserInformation(
+            items.UserInformation(
                 32768,
                 "1.2.276.0.7230010.3.0.3.6.7",
                 "OFFIS_DCMTK_367",
-                userIdentity=pdu.UserIdentityRequest(2, True, b"frida", b"secret"),
+                userIdentity=items.UserIdentityRequest(2, True, b"frida", b"secret"),
             ),
         )
         self.assertEqual(value, expected)
@@ -755,22 +756,22 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(
             value.presentationContexts,
             (
-                pdu.PresentationContextProposal(1, "1.2.840.10008.1.1", (IMPLICIT,)),
-                pdu.PresentationContextProposal(3, CT, (JPEG, IMPLICIT)),
+                items.PresentationContextProposal(1, "1.2.840.10008.1.1", (IMPLICIT,)),
+                items.PresentationContextProposal(3, CT, (JPEG, IMPLICIT)),
             ),
         )
         information = value.userInformation
         self.assertEqual(information.maximumLength, 65540)
         self.assertEqual(information.implementationClassUID, "1.2.3.4")
         self.assertEqual(information.implementationVersionName, "PEER_1")
-        self.assertEqual(information.asynchronousOperationsWindow, pdu.AsynchronousOperationsWindow(8, 9))
-        self.assertEqual(information.roleSelections, (pdu.RoleSelection(CT, False, True),))
-        self.assertEqual(information.extendedNegotiations, (pdu.SOPClassExtendedNegotiation(CT, b"\2\0\3\0\1\0"),))
+        self.assertEqual(information.asynchronousOperationsWindow, items.AsynchronousOperationsWindow(8, 9))
+        self.assertEqual(information.roleSelections, (items.RoleSelection(CT, False, True),))
+        self.assertEqual(information.extendedNegotiations, (items.SOPClassExtendedNegotiation(CT, b"\2\0\3\0\1\0"),))
         self.assertEqual(
             information.commonExtendedNegotiations,
-            (pdu.SOPClassCommonExtendedNegotiation("1.2.99", STORAGE_SERVICE, (CT, "1.2.98")),),
+            (items.SOPClassCommonExtendedNegotiation("1.2.99", STORAGE_SERVICE, (CT, "1.2.98")),),
         )
-        self.assertEqual(information.userIdentity, pdu.UserIdentityRequest(2, True, b"frida", b"secret"))
+        self.assertEqual(information.userIdentity, items.UserIdentityRequest(2, True, b"frida", b"secret"))
         self.assertEqual(information.userIdentityResponse, None)
         self.assertEqual(value.quirks, ())
 
@@ -797,19 +798,19 @@ class PeerTests(SynchronousTestCase):
 
 uids = st.builds(".".join, st.lists(st.integers(0, 10**9).map(str), min_size=1, max_size=6))
 informations = st.builds(
-    pdu.UserInformation,
+    items.UserInformation,
     maximumLength=st.none() | st.integers(0, 0xFFFFFFFF),
     implementationClassUID=uids,
     implementationVersionName=st.just("") | st.from_regex(r"\A[!-~]{1,16}\Z"),
     asynchronousOperationsWindow=st.none()
-    | st.builds(pdu.AsynchronousOperationsWindow, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
-    roleSelections=st.lists(st.builds(pdu.RoleSelection, uids, st.booleans(), st.booleans())).map(tuple),
-    extendedNegotiations=st.lists(st.builds(pdu.SOPClassExtendedNegotiation, uids, st.binary(max_size=9))).map(tuple),
+    | st.builds(items.AsynchronousOperationsWindow, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
+    roleSelections=st.lists(st.builds(items.RoleSelection, uids, st.booleans(), st.booleans())).map(tuple),
+    extendedNegotiations=st.lists(st.builds(items.SOPClassExtendedNegotiation, uids, st.binary(max_size=9))).map(tuple),
     commonExtendedNegotiations=st.lists(
-        st.builds(pdu.SOPClassCommonExtendedNegotiation, uids, uids, st.lists(uids, max_size=3).map(tuple))
+        st.builds(items.SOPClassCommonExtendedNegotiation, uids, uids, st.lists(uids, max_size=3).map(tuple))
     ).map(tuple),
     userIdentity=st.none()
-    | st.builds(pdu.UserIdentityRequest, st.integers(0, 255), st.booleans(), st.binary(), st.binary()),
+    | st.builds(items.UserIdentityRequest, st.integers(0, 255), st.booleans(), st.binary(), st.binary()),
     userIdentityResponse=st.none() | st.binary(),
 )
 oddIDs = st.integers(0, 127).map(lambda n: 2 * n + 1)
@@ -820,7 +821,7 @@ requests = st.builds(
     callingAE=titles,
     applicationContexts=st.lists(uids, max_size=2).map(tuple),
     presentationContexts=st.lists(
-        st.builds(pdu.PresentationContextProposal, oddIDs, uids, st.lists(uids, max_size=4).map(tuple)),
+        st.builds(items.PresentationContextProposal, oddIDs, uids, st.lists(uids, max_size=4).map(tuple)),
         unique_by=lambda context: context.contextID,
     ).map(tuple),
     userInformation=informations,
@@ -832,7 +833,7 @@ answers = st.builds(
     callingAE=st.binary(min_size=16, max_size=16),
     applicationContexts=st.lists(uids, max_size=2).map(tuple),
     presentationContexts=st.lists(
-        st.builds(pdu.PresentationContextResult, oddIDs, st.integers(0, 255), uids),
+        st.builds(items.PresentationContextResult, oddIDs, st.integers(0, 255), uids),
         unique_by=lambda context: context.contextID,
     ).map(tuple),
     userInformation=informations,
@@ -867,8 +868,8 @@ class GeneratedTests(SynchronousTestCase):
 
     @settings(deadline=None)
     @given(st.sampled_from([1, 2]), st.binary(max_size=300))
-    def test_randomItems(self, pduType: int, items: bytes) -> None:
-        self.decodeAnything(pduType, fixed() + items)
+    def test_randomItems(self, pduType: int, content: bytes) -> None:
+        self.decodeAnything(pduType, fixed() + content)
 
     @settings(deadline=None)
     @given(

@@ -1,0 +1,193 @@
+"""
+The README keeps what it says: its programs run, its options are those that there are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+from functools import cache
+from http.client import HTTPConnection
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from pydicom.data import get_testdata_file
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from dcxtwisted.configuration import Configuration
+from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.tap import Options
+from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
+from tests.services.support import DATA, dataSet
+
+#: Where the listeners of the programs are, and the web page: replaced by ports that the system chooses.
+_PORTS = re.compile(r"\b(?:11112|8080)\b")
+
+# Has the log of a program, which says where it listens, on standard output. The program stays as it is.
+_LOGGED = """
+import runpy, sys
+from twisted.logger import globalLogBeginner, textFileLogObserver
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@cache
+def readme() -> str:
+    """Return the text of the README."""
+    return (CHECKOUT / "README.rst").read_text()
+
+
+def pythonBlocks() -> list[str]:
+    """Return the Python code in it, in order."""
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", readme(), re.MULTILINE)
+    return [dedent(block).strip() + "\n" for block in blocks]
+
+
+def blockWith(text: str) -> str:
+    """Return the only block with a text in it."""
+    (block,) = (block for block in pythonBlocks() if text in block)
+    return block
+
+
+class CommandLineTests(SynchronousTestCase):
+    """The lines that a newcomer copies."""
+
+    def test_literally(self) -> None:
+        lines = readme().splitlines()
+        for line in (
+            "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/twistd --nodaemon dcxtwisted",
+            "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/trial tests",
+        ):
+            self.assertEqual(lines.count(f"    {line}"), 1, line)
+
+    def test_everyBlockIsTested(self) -> None:
+        """By one of the tests below, each of which asks for a block by something in it."""
+        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory")
+        self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
+
+
+class ProgramTestCase(SynchronousTestCase):
+    """Runs programs of the README in a directory of their own."""
+
+    def setUp(self) -> None:
+        self.directory = directoryFor(self)
+
+    def program(self, block: str) -> Program:
+        path = self.directory / "program.py"
+        path.write_text(_PORTS.sub("0", block))
+        return Program(self, [sys.executable, "-c", _LOGGED, str(path)], self.directory)
+
+    def peer(self, port: int) -> BlockingPeer:
+        peer = BlockingPeer(port)
+        self.addCleanup(peer.close)
+        return peer.established()
+
+    def listenerOf(self, program: Program) -> int:
+        return int(program.waitFor(r"listening on IPv[46]Address\(.*\bport=(\d+)")[1])
+
+    def stored(self, uid: str) -> Path:
+        return self.directory / "received" / "1.2.4" / "1.2.5" / f"{uid}.dcm"
+
+    def assertEnds(self, program: Program, number: signal.Signals) -> None:
+        program.signal(number)
+        self.assertEqual((program.status(), program.errors), (0, ""))
+
+
+class EmbeddingTests(ProgramTestCase):
+    """The complete programs."""
+
+    def test_beside(self) -> None:
+        """A listener with a web page beside it that counts."""
+        program = self.program(blockWith("twisted.web"))
+        port = self.listenerOf(program)
+        page = int(program.waitFor(r"Site starting on (\d+)")[1])
+        self.assertEqual(self.get(page), b"0 objects stored\n")
+        peer = self.peer(port)
+        for number in (1, 2):
+            uid = f"1.2.3.{number}"
+            self.assertEqual(peer.storeAnd(dataSet(uid), uid, messageID=number), 0)
+            self.assertTrue(self.stored(uid).read_bytes().endswith(dataSet(uid)))
+        self.assertEqual(peer.storeAnd(DATA[:-2], "1.2.3", messageID=3), 0xC000)
+        self.assertEqual(self.get(page), b"2 objects stored\n")
+        self.assertEnds(program, signal.SIGTERM)
+        peer.untilClosed()
+
+    def get(self, port: int) -> bytes:
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+
+    def test_asyncio(self) -> None:
+        """Events whose coroutines await asyncio; ended by Ctrl-C."""
+        program = self.program(blockWith("asyncioEvents"))
+        peer = self.peer(self.listenerOf(program))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        self.assertEqual(program.waitFor("^stored (.*)$")[1], str(self.stored("1.2.3")))
+        self.assertTrue(self.stored("1.2.3").read_bytes().endswith(DATA))
+        self.assertEnds(program, signal.SIGINT)
+
+    def test_asyncioTerminated(self) -> None:
+        program = self.program(blockWith("asyncioEvents"))
+        self.assertEqual(self.peer(self.listenerOf(program)).storeAnd(DATA, "1.2.3"), 0)
+        self.assertEnds(program, signal.SIGTERM)
+
+    def test_unitTest(self) -> None:
+        """The test that a reader starts from passes."""
+        (self.directory / "test_scanners.py").write_text(blockWith("ListenerInMemory"))
+        program = Program(self, [sys.executable, "-m", "twisted.trial", "test_scanners"], self.directory)
+        self.assertEqual(program.status(), 0, program.output + program.errors)
+        self.assertIn("PASSED (successes=1)", program.output)
+
+
+class FirstObjectTests(ProgramTestCase):
+    """Sending a first object."""
+
+    def test_pynetdicom(self) -> None:
+        try:
+            import pynetdicom  # noqa: F401  # what the program imports
+        except ImportError:
+            raise SkipTest("pynetdicom is not installed") from None
+        sample: Any = get_testdata_file("CT_small.dcm")
+        shutil.copy(sample, self.directory / "FILE.dcm")
+        listener = twistd(self, self.directory, "--port", "tcp:0:interface=127.0.0.1")
+        port = listener.waitFor(r"storescu -aec DCXTWISTED 127\.0\.0\.1 (\d+) FILE\.dcm")[1]
+        (self.directory / "send.py").write_text(blockWith("pynetdicom").replace("11112", port))
+        sender = Program(self, [sys.executable, "send.py"], self.directory)
+        self.assertEqual(sender.status(), 0, sender.errors)
+        self.assertEqual(sender.lines, ["0000"])
+        listener.signal(signal.SIGTERM)
+        self.assertEqual(listener.status(), 0)
+        (stored,) = (self.directory / "dicom-store").rglob("*.dcm")
+        sent = (self.directory / "FILE.dcm").read_bytes()
+        # Behind the file meta information, which names the sender, all is as in the file.
+        _, start, dataSet = sent.partition(b"\x08\x00\x05\x00CS")
+        self.assertGreater(len(dataSet), 32768)
+        self.assertEqual(stored.read_bytes().partition(start)[2], dataSet)
+
+
+class OptionsTests(SynchronousTestCase):
+    """The options of ``twistd dcxtwisted``."""
+
+    def test_documented(self) -> None:
+        """Exactly those that there are, with their defaults."""
+        section = readme().partition("\nOptions of ``twistd dcxtwisted``\n")[2].partition("\n\n\n")[0]
+        documented = {}
+        for name, text in re.findall(r"^``--([a-z-]+)``\n((?:    .*\n)+)", section, re.MULTILINE):
+            default = re.search(r"Default: (?:``)?(\S+?)(?:``)?\.( |$)", " ".join(text.split()))
+            documented[name] = default and default[1]
+        options = Options()
+        options.parseOptions([])
+        names = {name.rstrip("=") for name in options.longOpt} - {"version", "help"}
+        actual = {name: options.get(name) or None for name in names}
+        # Given where they are used.
+        actual["port"] = "11112"
+        actual["max-pdu"] = str(Configuration().maximumLength)
+        self.assertEqual(documented, actual)
+        (endpoint,) = options.endpoints
+        assert isinstance(endpoint, PortEndpoint)
+        self.assertEqual(endpoint._port, 11112)
