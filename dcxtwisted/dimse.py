@@ -95,18 +95,18 @@ class DIMSEProvider:
         self._receiving: Exchange | None = None  # whose data set is passing
         self._settingUp: Deferred[IDataSetReceiver | None] | None = None
         self._writing: Deferred[None] | None = None
-        self._waiting: Request | None = None  # a request beyond the window
+        self._waiting: Request | None = None  # a request beyond the window, so never the only one
         self._over = False
 
     @property
     def answering(self) -> bool:
         """True while a request wholly received has no final response."""
-        return self._waiting is not None or any(exchange.dataPassed for exchange in self._outstanding)
+        return any(exchange.dataPassed for exchange in self._outstanding)
 
     @property
     def busy(self) -> bool:
         """True inside a message and while an operation is outstanding."""
-        if self._outstanding or self._waiting is not None or self._writing is not None:
+        if self._outstanding or self._writing is not None:
             return True
         return self._assembler.insideMessage and not self._over
 
@@ -263,7 +263,6 @@ class DIMSEProvider:
                 self._serviceFailed(Failure(), exchange)
 
     def _lose(self, exchange: Exchange) -> None:
-        exchange.dataPassed = True  # nothing more comes: the next response is the end
         if exchange.receiver is None:
             self.finished(exchange, None)
             return
@@ -271,7 +270,8 @@ class DIMSEProvider:
             exchange.receiver.dataLost()
         except Exception:
             self._serviceFailed(Failure(), exchange)
-        exchange.dataSetPassed()  # one that answered early does not answer again
+        # Nothing more comes: the next response is the end, or one that was given early.
+        exchange.dataSetPassed()
 
     # Answers
 
@@ -293,7 +293,6 @@ class DIMSEProvider:
         if self._waiting is not None and len(self._outstanding) < self._window:
             waiting = self._waiting
             self._waiting = None
-            self.holding = False
             self._start(waiting)
         self.holding = self._waiting is not None or self._writing is not None or self._settingUp is not None
         self._wake()

@@ -171,14 +171,9 @@ class ListenerService(MultiService):
     def stopService(self) -> Deferred[object]:
         """As any service's, but it does come to an end: at the last the process is left as it stands."""
         seconds = self._listener.configuration.stopDeadline + _LAST_GRACE
-        self._lastResort = self._reactor.callLater(seconds, self._leave)
+        lastResort = self._lastResort = self._reactor.callLater(seconds, self._leave)
         stopped: Deferred[object] = maybeDeferred(super().stopService)
-        return stopped.addBoth(self._stoppedInTime)
-
-    def _stoppedInTime(self, result: object) -> object:
-        if self._lastResort is not None and self._lastResort.active():
-            self._lastResort.cancel()
-        return result
+        return stopped.addBoth(_notNeeded, lastResort)
 
     def _leave(self) -> NoReturn:
         # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
@@ -222,6 +217,12 @@ def _inOneLine(start: Callable[[], object]) -> None:
 def _showInOneLine(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     # Not sys.stderr, which goes to the log by now.
     _tell(f"cannot start: {error}", sys.__stderr__)
+
+
+def _notNeeded(result: object, lastResort: IDelayedCall) -> object:
+    if lastResort.active():
+        lastResort.cancel()
+    return result
 
 
 def _useMonotonicClock(reactor: Any) -> None:

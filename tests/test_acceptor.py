@@ -555,8 +555,8 @@ class LateEndpointTests(SynchronousTestCase):
         self.assertEqual((first.closed, second.closed), (1, 1))
 
 
-class StopInMemoryTests(SynchronousTestCase):
-    """Stopping by the clock."""
+class InMemoryTests(SynchronousTestCase):
+    """What needs no socket: the stop by the clock, and what a listener is without being told."""
 
     def test_deadline(self) -> None:
         """What is in flight has so many seconds, then it is aborted."""
@@ -581,6 +581,16 @@ class StopInMemoryTests(SynchronousTestCase):
         self.assertEqual(peer.statuses, [])
         self.assertEqual([args[1] for name, args in events.calls if name == "OnAssocEnd"], ["aborted", "aborted"])
         self.assertEqual(listener.clock.getDelayedCalls(), [])
+
+    def test_services(self) -> None:
+        """Verification and storage are offered, and nothing else."""
+        contexts = {
+            number: (abstract, ["1.2.840.10008.1.2"])
+            for number, abstract in ((1, "1.2.840.10008.1.1"), (3, CT), (5, "1.2.840.10008.5.1.4.1.2.2.1"))
+        }
+        peer, _ = ListenerInMemory().associate(contexts)
+        assert peer.accepted is not None
+        self.assertEqual([result.result for result in peer.accepted.presentationContexts], [0, 0, 3])
 
     def test_defaultEvents(self) -> None:
         """Without a provider everything is accepted and stored."""

@@ -666,6 +666,16 @@ class LossTests(ProviderTestCase):
             self.assertOver()
             self.assertEqual(self.wakes, 1)
 
+    def test_drainedAndUnanswered(self) -> None:
+        """Wholly received, so served to its end, though nobody took its data."""
+        self.command(C_STORE_RQ, hasDataSet=True)
+        self.data(isLast=True)
+        self.ended()
+        self.assertTrue(self.provider.busy)
+        self.store.respond()
+        self.assertOver()
+        self.assertEqual(self.wakes, 1)
+
     def test_unansweredRequest(self) -> None:
         """A request wholly received is served to its end."""
         self.storing()

@@ -460,13 +460,15 @@ class ListenerServiceTests(SynchronousTestCase):
         """What neither the deadline nor an abort ends is left, with status 1."""
         self.start()
         del self.reactor.seconds  # the clock of the test again
-        self.service.stopService()
+        stopping = self.service.stopService()
         self.reactor.advance(31.9)
         self.assertEqual(self.left, [])
         with capturedLogs() as events:
             self.reactor.advance(0.1)
         self.assertEqual(self.left, [1])
         self.assertEqual(self.lines(events), ["something in flight does not end: leaving it, with status 1"])
+        self.listener.stopping.callback(None)
+        self.successResultOf(stopping)
 
     def test_neverAborted(self) -> None:
         """With a second signal the wait for it is short."""

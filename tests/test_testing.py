@@ -488,6 +488,22 @@ class TLSTests(ListenerTestCase):
         self.assertEqual(self.names[-3:], ["sink.abort", "OnStoreDone", "OnAssocEnd"])
         self.assertEqual(self.ends, ["lost"])
 
+    def test_endInTheChunkThatIsHeldUp(self) -> None:
+        """Records behind a pause still arrive, the end among them: it is not held up with the data."""
+        self.hold("write")
+        peer = self.connectTLS()
+        peer.associate()
+        self.pump()
+        peer.store(dataSet(size=40_000), "1.2.3")
+        assert peer.transport is not None
+        peer.transport.loseConnection()
+        self.pump()
+        self.assertIsNotNone(self.connections[0].server.closed)
+        self.assertEqual(self.accepted[0].ended, "lost")
+        self.assertEqual(self.ends, [])
+        self.store.sinks[0].fire("write")
+        self.assertEqual(self.names[-3:], ["sink.abort", "OnStoreDone", "OnAssocEnd"])
+
     def test_peerThatNeverAnswersCloseNotify(self) -> None:
         """Our close would wait for ever: it is hard once ARTIM is over."""
         peer = self.connectTLS()

@@ -4,6 +4,7 @@ For tests of applications: a listener and a scripted peer joined in memory, and 
 
 from dcxtwisted.testing.events import RecordingEvents
 from dcxtwisted.testing.peer import ListenerInMemory, ScriptedPeer, associateRQ
+from dcxtwisted.testing.stores import StoreContract
 from dcxtwisted.testing.transport import MemoryConnection, MemoryTransport
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "MemoryTransport",
     "RecordingEvents",
     "ScriptedPeer",
+    "StoreContract",
     "associateRQ",
 ]

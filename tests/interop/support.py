@@ -155,7 +155,7 @@ def _guessed(dataSet: pydicom.Dataset) -> str:
 
 @cache
 def _programOfDCMTK(name: str) -> str | None:
-    """Return the path of a program of DCMTK; pynetdicom has some of the same names, and an environment puts it first."""
+    """Return the path of a program of DCMTK, and not of one of the same name that came with pynetdicom."""
     for directory in os.get_exec_path():
         path = shutil.which(name, path=directory)
         if path is not None:

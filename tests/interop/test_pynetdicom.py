@@ -124,14 +124,22 @@ class StoreTests(PynetdicomTestCase):
 
     async def test_samples(self) -> None:
         """Each sample that pynetdicom can encode is acknowledged, and stored as sent."""
-        await self.sendSamples(lambda sample: withFileMeta(pydicom.dcmread(sample.path, force=True), sample), NOT_SENT)
+        await self.sendAll(lambda sample: withFileMeta(pydicom.dcmread(sample.path, force=True), sample), NOT_SENT)
 
     async def test_samplesFromFiles(self) -> None:
         """Each sample whose bytes pynetdicom takes out of its file is stored as it is there."""
         self.patch(_config, "STORE_SEND_CHUNKED_DATASET", True)
-        await self.sendSamples(lambda sample: sample.path, NOT_STORED_FROM_FILES)
+        outcomes = await self.sendAll(lambda sample: sample.path, NOT_STORED_FROM_FILES)
+        stored = {(kept.transferSyntaxUID, kept.dataSet) for kept in self.storedFiles().values()}
+        sent = [sample for sample in sampleFiles() if outcomes[sample.name] == "0000"]
+        self.assertEqual(stored, {(sample.transferSyntaxUID, sample.dataSet) for sample in sent})
 
-    async def sendSamples(self, load: Callable[[SampleFile], object], listed: Mapping[str, str]) -> None:
+    async def sendAll(self, load: Callable[[SampleFile], object], listed: Mapping[str, str]) -> Mapping[str, str]:
+        """
+        Send all samples and return what came of each: it is stored, or listed as not stored.
+
+        :param load: gives what pynetdicom is to send of a sample.
+        """
         self.start()
         samples = sampleFiles()
         outcomes = await deferToThread(sendSamples, self.relayed.port, samples, load)
@@ -141,6 +149,7 @@ class StoreTests(PynetdicomTestCase):
         self.assertEqual(len(conversation.objects), sum(len(outcome) == 4 for outcome in outcomes.values()))
         self.assertStoredExactly([sent for sent in conversation.objects if sent.status == 0])
         self.assertEqual(conversation.closing, ReleaseRQ())
+        return outcomes
 
 
 class EightAtOnceTests(PynetdicomTestCase):
@@ -149,9 +158,8 @@ class EightAtOnceTests(PynetdicomTestCase):
     async def test_tenObjectsEach(self) -> None:
         """Eight associations each send ten objects of their own: all are acknowledged and stored."""
         self.start()
-        samples = [sample for sample in sampleFiles() if sample.identified and sample.SOPClassUID == CT_IMAGE_STORAGE][
-            :10
-        ]
+        scans = [sample for sample in sampleFiles() if sample.identified and sample.SOPClassUID == CT_IMAGE_STORAGE]
+        samples = scans[:10]
         self.assertEqual(len(samples), 10)
 
         def asNew(sample: SampleFile) -> pydicom.Dataset:
@@ -169,16 +177,21 @@ class EightAtOnceTests(PynetdicomTestCase):
 
 
 class NegotiationTests(PynetdicomTestCase):
-    """Proposals beyond presentation contexts: what is accepted of them is what pynetdicom reads in the answer."""
+    """
+    Proposals beyond presentation contexts.
+
+    :ivar acceptor: what pynetdicom read in the answer.
+    """
+
+    acceptor: Any
 
     async def test_echo(self) -> None:
-        """C-ECHO is answered with 0000, on each of the transfer syntaxes."""
+        """C-ECHO is answered with 0000, with the lowest and with the highest message ID."""
         self.start()
 
         def echo() -> list[int]:
-            syntaxes = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
-            with associated(self.relayed.port, [(VERIFICATION, syntax) for syntax in syntaxes]) as association:
-                return [association.send_c_echo(msg_id).Status for msg_id in (1, 2, 65535)]
+            with associated(self.relayed.port, [(VERIFICATION, IMPLICIT_VR_LITTLE_ENDIAN)]) as association:
+                return [association.send_c_echo(messageID).Status for messageID in (1, 2, 65535)]
 
         self.assertEqual(await deferToThread(echo), [0, 0, 0])
         conversation = await self.conversation()
@@ -207,6 +220,10 @@ class NegotiationTests(PynetdicomTestCase):
             conversation.accept.userInformation.roleSelections,
             (RoleSelection(CT_IMAGE_STORAGE, True, False), RoleSelection(MR_IMAGE_STORAGE, True, False)),
         )
+        self.assertEqual(
+            {str(uid): (role.scu_role, role.scp_role) for uid, role in self.acceptor.role_selection.items()},
+            {CT_IMAGE_STORAGE: (True, False), MR_IMAGE_STORAGE: (True, False)},
+        )
 
     async def test_userIdentity(self) -> None:
         """A user name whose acknowledgement is asked for is acknowledged, with an empty server response."""
@@ -217,6 +234,7 @@ class NegotiationTests(PynetdicomTestCase):
         conversation = await self.propose([item])
         self.assertEqual(conversation.request.userInformation.userIdentity, UserIdentityRequest(1, True, b"alice"))
         self.assertEqual(conversation.accept.userInformation.userIdentityResponse, b"")
+        self.assertEqual(self.acceptor.user_identity.server_response, b"")
         (_, (_, _, _, association)) = self.events.calls[0]
         self.assertEqual(association.userIdentity.primaryField, b"alice")
 
@@ -231,6 +249,7 @@ class NegotiationTests(PynetdicomTestCase):
             conversation.request.userInformation.userIdentity, UserIdentityRequest(2, False, b"alice", b"secret")
         )
         self.assertIsNone(conversation.accept.userInformation.userIdentityResponse)
+        self.assertIsNone(self.acceptor.user_identity)
 
     async def test_extendedNegotiation(self) -> None:
         """Storage level 2 without coercion is answered for storage classes, whatever was proposed; the rest is not."""
@@ -247,6 +266,7 @@ class NegotiationTests(PynetdicomTestCase):
             conversation.accept.userInformation.extendedNegotiations,
             (ExtendedNegotiation(CT_IMAGE_STORAGE, level2), ExtendedNegotiation(MR_IMAGE_STORAGE, level2)),
         )
+        self.assertEqual(self.acceptor.sop_class_extended, {CT_IMAGE_STORAGE: level2, MR_IMAGE_STORAGE: level2})
 
     async def test_commonExtendedNegotiation(self) -> None:
         """It is accepted without an answer: there is none in an A-ASSOCIATE-AC."""
@@ -269,6 +289,7 @@ class NegotiationTests(PynetdicomTestCase):
         self.assertEqual(
             conversation.accept.userInformation.asynchronousOperationsWindow, AsynchronousOperationsWindow(1, 1)
         )
+        self.assertEqual(self.acceptor.asynchronous_operations, (1, 1))
 
     async def test_nothing(self) -> None:
         """What was not proposed is not answered."""
@@ -278,7 +299,7 @@ class NegotiationTests(PynetdicomTestCase):
         self.assertEqual((answer.asynchronousOperationsWindow, answer.userIdentityResponse), (None, None))
 
     async def propose(self, items: Sequence[object]) -> Conversation:
-        """Return an association with these items, on which a C-ECHO, and a C-STORE as SCU, went well."""
+        """Return what was said on an association with these items, on which a C-ECHO and a C-STORE went well."""
         self.start()
         (sample,) = (sample for sample in sampleFiles() if sample.name == "CT_small.dcm")
         classes = (VERIFICATION, CT_IMAGE_STORAGE, MR_IMAGE_STORAGE, SECONDARY_CAPTURE_IMAGE_STORAGE)
@@ -286,6 +307,7 @@ class NegotiationTests(PynetdicomTestCase):
         def client() -> tuple[int, int]:
             pairs = [(SOPClassUID, EXPLICIT_VR_LITTLE_ENDIAN) for SOPClassUID in classes]
             with associated(self.relayed.port, pairs, items) as association:
+                self.acceptor = association.acceptor
                 return association.send_c_echo().Status, association.send_c_store(pydicom.dcmread(sample.path)).Status
 
         self.assertEqual(await deferToThread(client), (0, 0))

@@ -476,6 +476,8 @@ class HeldTests(FileStoreTestCase):
             waits.append(round(wait, 6))
             self.clock.advance(wait)
         self.assertEqual(waits, [0.02, 0.04, 0.08, 0.16, 0.32, 0.32, 0.32, 0.32])
+        self.successResultOf(self.second.abort())
+        self.failureResultOf(self.finishing, CancelledError)
 
     def test_refused(self) -> None:
         """When the first is refused, the second is new and stays."""
