@@ -79,7 +79,6 @@ class DCXACC(Service):
         self.events: IDCXACCEvents = DCXACCEvents() if events is None else events
         self.configuration = Configuration() if configuration is None else configuration
         self.storeDirectory = abspath(storeDirectory)
-        self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
         self._endpoints = [endpointFrom(reactor, endpoint) for endpoint in given]
         self._ports: list[IListeningPort] = []
@@ -201,8 +200,7 @@ class DCXACC(Service):
     async def _stop(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
-            listening.cancel()  # endpoints that have not answered yet
-            await listening
+            listening.cancel()  # endpoints that have not answered yet: they do, at once
         ports, self._ports = self._ports, []
         await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await self.factory.stop(self.configuration.stopDeadline)

@@ -21,7 +21,7 @@ from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
-from dcxtwisted.transports import Transport, hostOf, lowestTransport, writerOf
+from dcxtwisted.transports import Transport, acknowledgerOf, hostOf, lowestTransport, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
@@ -126,6 +126,7 @@ class AssociationProtocol(Protocol):
             transport.setTcpKeepAlive(True)
         self._lowest = lowestTransport(transport)
         self._write = writerOf(transport)
+        self._acknowledge = acknowledgerOf(transport)
         self.factory.protocols.add(self)
         self._core.connectionMade()
         self._drain()
@@ -140,6 +141,9 @@ class AssociationProtocol(Protocol):
         self._watch.heard = self.factory.clock.seconds()
         self._core.feed(data)
         self._drain()
+        if self._busy or self._core.insidePDU:
+            # The rest may wait for an acknowledgement, and nothing is answered before it has come.
+            self._acknowledge()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted calls this once, when the connection is gone."""
@@ -150,7 +154,6 @@ class AssociationProtocol(Protocol):
         self._drain()
         self._ARTIM.stop()
         self._watch.stop()
-        self._setReceiving(False)
         self.factory.connectionGone()
 
     # Asked by the application and the factory
@@ -181,7 +184,18 @@ class AssociationProtocol(Protocol):
             return
         self._draining = True
         try:
-            while (event := self._nextEvent()) is not None:
+            while True:
+                event: object = self._inHand
+                if event is None:
+                    event = self._core.nextEvent()
+                    if event is None:
+                        if self._doWhatIsDue():
+                            continue
+                        break
+                elif self._provider is not None and self._provider.holding:
+                    break
+                else:
+                    self._inHand = None
                 if type(event) is PDVReceived:
                     self._pdvReceived(event)
                 else:
@@ -201,33 +215,22 @@ class AssociationProtocol(Protocol):
         if self.association is not None and self.association.ended and not self._endReported:
             self._reportEnd()
 
-    def _nextEvent(self) -> object:
-        """Return what is to be dealt with next, None where everything has to wait for something."""
-        while True:
-            provider = self._provider
-            event: object = self._inHand
-            if event is not None:
-                if provider is not None and provider.holding:
-                    return None
-                self._inHand = None
-                return event
-            event = self._core.nextEvent()
-            if event is not None:
-                return event
-            # All that had arrived has been judged: only now an answer is applied.
-            if self._answer is not None:
-                self._applyAnswer()
-            elif self._releaseRequested and (provider is None or not provider.answering):
-                self._releaseRequested = False
-                self._core.send(ReleaseRP())
-                self._end("released", "released")
-            elif self._stopping and not self._busy:
-                self._stopping = False
-                if self._core.state not in _NOTHING_TO_ABORT:
-                    self._abort("aborted", "aborted here, stopping")
-                self._closing = True
-            else:
-                return None
+    def _doWhatIsDue(self) -> bool:
+        """Do what had to wait until all that arrived has been judged; False where there is nothing."""
+        if self._answer is not None:
+            self._applyAnswer()
+        elif self._releaseRequested and (self._provider is None or not self._provider.answering):
+            self._releaseRequested = False
+            self._core.send(ReleaseRP())
+            self._end("released", "released")
+        elif self._stopping and not self._busy:
+            self._stopping = False
+            if self._core.state not in _NOTHING_TO_ABORT:
+                self._abort("aborted", "aborted here, stopping")
+            self._closing = True
+        else:
+            return False
+        return True
 
     @property
     def _busy(self) -> bool:
@@ -411,8 +414,6 @@ class AssociationProtocol(Protocol):
         if self._core.state is State.AWAITING_ASSOCIATE_RQ:
             _log.info("no A-ASSOCIATE-RQ from {host} in time", host=hostOf(self._connection.getPeer()))
         self._core.ARTIMExpired()
-        self._drain()
-        self._ARTIM.stop()
         # An orderly close can wait for ever, over TLS and for a peer that does not read.
         self._connection.abortConnection()
 

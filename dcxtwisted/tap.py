@@ -38,6 +38,8 @@ _DEFAULT_STORE: Final = "dicom-store"
 # Seconds left, after a deadline or a second signal, to what cannot be aborted.
 _LAST_GRACE: Final = 2.0
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
 _EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
 
 
@@ -143,15 +145,15 @@ class ListenerService(MultiService):
         _raiseDescriptorLimit()
         # Before the first timer: a clock that is set must not cut deadlines short.
         _useMonotonicClock(self._reactor)
-        # The reactor's own handlers have twistd end with the signal; ours stop it in order, with status 0. Now, as one
-        # may come before the reactor runs, and then, as it has installed its own meanwhile.
-        self._installSignals()
-        self._reactor.callWhenRunning(self._installSignals)
         _inOneLine(super().privilegedStartService)
 
     def startService(self) -> None:
         """Open the store, with privileges gone, and tell what is served."""
         _inOneLine(super().startService)
+        # The handlers that the reactor installs when it begins have twistd end with the signal; ours stop it in order,
+        # with status 0. A signal that comes before they stand waits for them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._reactor.callWhenRunning(self._installSignals)
         self._greet()
 
     def _greet(self) -> None:
@@ -182,8 +184,9 @@ class ListenerService(MultiService):
         os._exit(1)
 
     def _installSignals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, self._signalled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._stop, signal.Signals(number).name)

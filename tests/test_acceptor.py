@@ -228,7 +228,7 @@ class CannotListenTests(LoopbackTestCase):
         before = openDescriptors()
         listener = self.make()
         self.assertRaises(OSError, listener.startService)
-        self.assertEqual(listener.running, 0)
+        self.assertEqual((listener.running, listener.ports), (0, []))
         yield listener.stopService()
         self.assertEqual(openDescriptors(), before)
         self.assertEqual(storeThreads(), [])

@@ -23,6 +23,7 @@ from dcxtwisted.errors import AssociationRejected
 from dcxtwisted.interfaces import IAssociation
 from dcxtwisted.testing import ScriptedPeer, associateRQ
 from dcxtwisted.transports import hostOf
+from dcxtwisted.wire.items import EVEN_CONTEXT_ID
 from dcxtwisted.wire.pdu import Abort, AssociateRJ, ReleaseRQ
 from tests.support import ListenerTestCase, client, dataSet, pData
 
@@ -505,6 +506,15 @@ class LogTests(ListenerTestCase):
         peer.release()
         self.pump()
         self.assertTrue(self.lines[0].endswith("0 bytes; a: 1; b: 2"))
+
+    def test_quirksOfTheRequest(self) -> None:
+        peer = self.associate(
+            {2: ("1.2.840.10008.1.1", ["1.2.840.10008.1.2"])}, implementationClassUID="1.2", maximumLength=16384
+        )
+        self.assertEqual(self.accepted[0].quirks, {EVEN_CONTEXT_ID: 1})
+        peer.release()
+        self.pump()
+        self.assertTrue(self.lines[0].endswith(f"0 bytes; {EVEN_CONTEXT_ID}: 1"))
 
     def test_howItEnded(self) -> None:
         def line(go: Callable[[ScriptedPeer], object]) -> str:

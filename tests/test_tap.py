@@ -324,6 +324,8 @@ class ListenerServiceTests(SynchronousTestCase):
         self.patch(resource, "setrlimit", lambda which, limits: self.limits.append((which, limits)))
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
+        self.masks: list[Any] = []
+        self.patch(signal, "pthread_sigmask", lambda how, which: self.masks.append((how, set(which))))
         self.left: list[int] = []
         self.patch(os, "_exit", self.left.append)
 
@@ -354,14 +356,17 @@ class ListenerServiceTests(SynchronousTestCase):
         self.assertIs(self.reactor.seconds, time.monotonic)
         self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
 
-    def test_signalsFromTheBeginning(self) -> None:
-        """One that comes before the reactor runs stops it as soon as it does; the reactor's own come between."""
+    def test_signalsWait(self) -> None:
+        """From the lines at the start on, until their handlers stand: those that the reactor installs come between."""
         self.service.privilegedStartService()
+        self.assertEqual((self.handlers, self.masks), ({}, []))
+        self.service.startService()
+        self.assertEqual(self.masks, [(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})])
+        self.assertEqual(self.handlers, {})
+        (install,) = self.reactor.whenRunning
+        install()
         self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
-        self.handlers.clear()
-        (again,) = self.reactor.whenRunning
-        again()
-        self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
+        self.assertEqual(self.masks[1:], [(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})])
 
     def test_firstObject(self) -> None:
         """Sent to where the first port is; nothing is said where that has no number, or there is none."""

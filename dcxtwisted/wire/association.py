@@ -189,6 +189,8 @@ class AssociationCore:
         PDUs come as their values: A-ABORT from the peer as L{Abort}, and so on.
         """
         events = self._events
+        if not events and self.state in _TAKES_DATA and (pdv := self._framer.nextPDV()) is not None:
+            return pdv
         while not events:
             try:
                 item = self._framer.next()

