@@ -63,7 +63,7 @@ def ask(event: Callable[..., Answer[_T]], *args: object) -> _T | Deferred[_T]:
     Whatever the event raises passes through.
     """
     answer = event(*args)
-    if iscoroutine(answer):
+    if answer is not None and answer is not True and iscoroutine(answer):
         return Deferred.fromCoroutine(answer)
     return answer  # type: ignore[return-value]  # iscoroutine does not narrow the other branch
 

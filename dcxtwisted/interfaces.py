@@ -207,9 +207,9 @@ class IStoreSink(Interface):
         Raises StoreRefused (or OSError, which is answered A700).
         """
 
-    def finish(head: Head) -> Deferred[StoredObject]:
+    def finish(head: Head) -> StoredObject | Deferred[StoredObject]:
         """
-        Make the object durable and give it its name; return a Deferred of ``StoredObject``.
+        Make the object durable and give it its name; return the ``StoredObject``, or a Deferred of it.
 
         Called once, when the data set is complete and checked.
 

@@ -149,11 +149,11 @@ class ListenerService(MultiService):
 
     def startService(self) -> None:
         """Open the store, with privileges gone, and tell what is served."""
-        _inOneLine(super().startService)
         # The handlers that the reactor installs when it begins have twistd end with the signal; ours stop it in order,
-        # with status 0. A signal that comes before they stand waits for them.
+        # with status 0. A signal that comes before they stand waits for them; the threads of the store never get one.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._reactor.callWhenRunning(self._installSignals)
+        _inOneLine(super().startService)
         self._greet()
 
     def _greet(self) -> None:

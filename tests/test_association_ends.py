@@ -480,4 +480,5 @@ class FailureTests(ListenerTestCase):
             peer.release()
             self.pump()
             self.assertTrue(peer.released)
+            self.assertEqual(self.lines[1:], ["an event failed"])
             self.assertErrors(ValueError)

@@ -369,8 +369,13 @@ class ShareTests(ListenerTestCase):
 
     def test_onlyInsideADataSet(self) -> None:
         peers = [self.associate() for _ in range(40)]
+        command = storeCommand()[12:]
         for peer in peers:
-            peer.send(storeCommand())
+            peer.send(pData(3, 1, command[:20]))
+        self.pump()
+        self.assertEqual(self.factory.share, 262144)
+        for peer in peers:
+            peer.send(pData(3, 3, command[20:]))
         self.pump()
         self.assertEqual(self.factory.share, 262144)
         for peer in peers:

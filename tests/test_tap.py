@@ -360,8 +360,12 @@ class ListenerServiceTests(SynchronousTestCase):
         """From the lines at the start on, until their handlers stand: those that the reactor installs come between."""
         self.service.privilegedStartService()
         self.assertEqual((self.handlers, self.masks), ({}, []))
+        masksAtStart: list[Any] = []
+        start = self.listener.startService
+        self.patch(self.listener, "startService", lambda: (masksAtStart.extend(self.masks), start()))
         self.service.startService()
         self.assertEqual(self.masks, [(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})])
+        self.assertEqual(masksAtStart, self.masks, "before the store has threads, which would take signals")
         self.assertEqual(self.handlers, {})
         (install,) = self.reactor.whenRunning
         install()

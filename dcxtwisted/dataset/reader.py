@@ -161,7 +161,7 @@ class DataSetReader:
         if not self.defect:
             self._judgeEnd()
         found = self._found
-        values = [found.get(tag, b"").rstrip(b"\0 ").decode("latin-1") for tag in WANTED]
+        values = [found[tag].rstrip(b"\0 ").decode("latin-1") if tag in found else "" for tag in WANTED]
         if not self.defect and not (values[0] and values[1]):
             self.defect = "no SOP Class UID or no SOP Instance UID"
         self.headComplete = True
@@ -424,13 +424,12 @@ class DataSetReader:
         """Keep what a run over the head passed."""
         start = self._encoding.lengthSize
         stop = start + self._maximumValueLength
-        found = self._found
-        for tag, value in zip(HEAD_ORDER, groups, strict=True):
-            if value is not None:
-                if tag in found:
-                    self._quirks["repeated element"] = None
-                else:
-                    found[tag] = value[start:stop]
+        values = {tag: value[start:stop] for tag, value in zip(HEAD_ORDER, groups, strict=True) if value is not None}
+        if not self._found:
+            self._found = values
+            return
+        for tag, value in values.items():
+            self._keep(tag, value)
 
     def _countNativePixels(self) -> None:
         if self._inflation is None and self._syntax.startswith(_ENCAPSULATED_ROOTS):

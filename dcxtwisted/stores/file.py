@@ -282,7 +282,7 @@ class FileSink:
             jobs = self._jobs = Jobs(self._store.threads.run)
         return jobs
 
-    def finish(self, head: Head) -> Deferred[StoredObject]:
+    def finish(self, head: Head) -> StoredObject | Deferred[StoredObject]:
         """See ``IStoreSink.finish``."""
         store = self._store
         filename = self._filename or store.pathOf(head, self._request)
@@ -300,7 +300,7 @@ class FileSink:
             else:
                 store.threads.wasQuick(started)
                 self._finished = True
-                return succeed(StoredObject(filename, self._file.size, head, Outcome.NEW))
+                return StoredObject(filename, self._file.size, head, Outcome.NEW)
         return Deferred.fromCoroutine(self._finish(filename, head))
 
     async def _finish(self, filename: str, head: Head) -> StoredObject:

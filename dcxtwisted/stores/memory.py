@@ -129,7 +129,7 @@ class MemorySink:
         """See ``IStoreSink.write``."""
         self._append(view)
 
-    def finish(self, head: Head) -> Deferred[StoredObject]:
+    def finish(self, head: Head) -> StoredObject:
         """See ``IStoreSink.finish``; the object can be taken from now on."""
         request = self._request
         # Without a copy: the file's own buffer becomes the value, and is no longer held here.
@@ -145,7 +145,7 @@ class MemorySink:
                 head,
             ),
         )
-        return succeed(StoredObject("", len(data) - self._leadSize, head, Outcome.NEW))
+        return StoredObject("", len(data) - self._leadSize, head, Outcome.NEW)
 
     def keep(self) -> None:
         """See ``IStoreSink.keep``."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -121,6 +121,12 @@ def headOf(data: bytes, transferSyntaxUID: str = EXPLICIT_VR_LITTLE_ENDIAN) -> H
     return reader.finish()
 
 
+def storedBy(sink: IStoreSink, head: Head) -> Deferred[StoredObject]:
+    """Return a Deferred of what C{finish} gives, be it at once or later."""
+    stored = sink.finish(head)
+    return stored if isinstance(stored, Deferred) else succeed(stored)
+
+
 class StoreContract(_TestCase):
     """
     The tests that a provider of IStore passes: mix it into a ``twisted.trial.unittest.TestCase``.
@@ -180,7 +186,7 @@ class StoreContract(_TestCase):
             sink = await self._open(store)
             await self._write(sink, data, size)
             head = headOf(data)
-            stored = await sink.finish(head)
+            stored = await storedBy(sink, head)
             self.assertEqual((stored.size, stored.outcome), (len(data), Outcome.NEW))
             self.assertIs(stored.head, head)
             await sink.abort()
@@ -193,7 +199,7 @@ class StoreContract(_TestCase):
         store = await self._store()
         data = dataSet()
         sink = await self._receive(store, data)
-        await sink.finish(headOf(data))
+        await storedBy(sink, headOf(data))
         sink.keep()
         (file,) = await maybeDeferred(self.filesIn, store)
         self.assertEqual(file[:132], bytes(128) + b"DICM")
@@ -209,7 +215,7 @@ class StoreContract(_TestCase):
         data = dataSet(size=5_000_000, fill=b"\x01")
         sink = await self._open(store)
         await self._write(sink, data, 65521)
-        await sink.finish(headOf(data))
+        await storedBy(sink, headOf(data))
         sink.keep()
         await self._assertFiles(store, data)
 
@@ -232,7 +238,7 @@ class StoreContract(_TestCase):
         store = await self._store()
         data = dataSet()
         sink = await self._receive(store, data)
-        await sink.finish(headOf(data))
+        await storedBy(sink, headOf(data))
         await sink.abort()
         await self._assertFiles(store)
 
@@ -251,7 +257,7 @@ class StoreContract(_TestCase):
         store = await self._store()
         data = dataSet()
         sink = await self._receive(store, data)
-        await sink.finish(headOf(data))
+        await storedBy(sink, headOf(data))
         sink.keep()
         await sink.abort()
         await self._assertFiles(store, data)
@@ -266,7 +272,7 @@ class StoreContract(_TestCase):
                 await self._write(sink, data[start : start + 500])
         await sinks[1].abort()
         for number in (2, 0):
-            await sinks[number].finish(headOf(datas[number]))
+            await storedBy(sinks[number], headOf(datas[number]))
             sinks[number].keep()
         await self._assertFiles(store, datas[0], datas[2])
 
@@ -276,7 +282,7 @@ class StoreContract(_TestCase):
         data = dataSet()
         for _ in range(3):
             sink = await self._receive(store, data)
-            stored = await sink.finish(headOf(data))
+            stored = await storedBy(sink, headOf(data))
             self.assertEqual(stored.size, len(data))
             sink.keep()
         files = await maybeDeferred(self.filesIn, store)
@@ -287,11 +293,11 @@ class StoreContract(_TestCase):
         store = await self._store()
         data = dataSet()
         sink = await self._receive(store, data)
-        await sink.finish(headOf(data))
+        await storedBy(sink, headOf(data))
         sink.keep()
         for other in (data, dataSet(fill=b"\x66"), dataSet(size=10)):
             sink = await self._receive(store, other)
-            await sink.finish(headOf(other))
+            await storedBy(sink, headOf(other))
             await sink.abort()
         await self._assertFiles(store, data)
 
@@ -300,7 +306,7 @@ class StoreContract(_TestCase):
         store = await self._store()
         data = dataSet()
         sinks = [await self._receive(store, data) for _ in range(3)]
-        finishing = [sink.finish(headOf(data)) for sink in sinks]
+        finishing = [storedBy(sink, headOf(data)) for sink in sinks]
         _, first = await DeferredList(finishing, fireOnOneCallback=True)
         await sinks[first].abort()
         # Whichever of the others waits goes on when its forerunner is decided.

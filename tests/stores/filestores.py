@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IStoreSink, StoredObject
 from dcxtwisted.stores.file import FileSink, FileStore
-from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf
+from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 
 DATA = dataSet("1.2.3", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5")
 OTHER = dataSet("1.2.3", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5", fill=b"\x66")
@@ -95,7 +95,7 @@ class FileStoreTestCase(SynchronousTestCase):
         return sink
 
     def finish(self, sink: IStoreSink, data: bytes = DATA) -> StoredObject:
-        return self.successResultOf(sink.finish(headOf(data)))
+        return self.successResultOf(storedBy(sink, headOf(data)))
 
     def put(self, store: FileStore, data: bytes = DATA, **how: Any) -> StoredObject:
         """Store and acknowledge an object."""

@@ -19,7 +19,7 @@ from dcxtwisted.interfaces import IStoreSink, Outcome
 from dcxtwisted.stores import directories
 from dcxtwisted.stores import file as fileModule
 from dcxtwisted.stores.file import FileSink, FileStore
-from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf
+from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 from tests.stores.filestores import (
     DATA,
     NAME,
@@ -225,7 +225,7 @@ class SynchronizeTests(FileStoreTestCase):
         data = dataSet("1.2.3", size=1500)
         sink = self.openSink(self.store)
         sink.write(memoryview(data))
-        finishing = sink.finish(headOf(data))
+        finishing = storedBy(sink, headOf(data))
         self.assertEqual(len(self.pool.jobs), 1)
         self.pool.runOne()
         self.assertEqual(len(self.pool.jobs), 1)
@@ -241,7 +241,7 @@ class SynchronizeTests(FileStoreTestCase):
         fsyncs = self.failing(os, "fsync", OSError(errno.EBADF, "must not be called"), isFile)
         sink = self.openSink(self.store)
         sink.write(memoryview(data))
-        finishing = sink.finish(headOf(data))
+        finishing = storedBy(sink, headOf(data))
         self.pool.runAll()
         self.assertRefusal(self.failureResultOf(finishing, StoreRefused).value, "i/o error", error)
         self.assertEqual((len(failed), len(fsyncs)), (1, 0))
@@ -315,7 +315,7 @@ class SlowTests(FileStoreTestCase):
             self.assertEqual(len(self.pool.jobs), 1)
             self.pool.runOne()
             self.successResultOf(waiting)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         self.assertNoResult(finishing)
         self.pool.runOne()
         self.assertEqual(self.successResultOf(finishing).size, len(DATA))
@@ -350,7 +350,7 @@ class SlowTests(FileStoreTestCase):
         self.pool.runOne()
         self.successResultOf(waiting)
         self.clock.advance(0.2)
-        finishing = sink.finish(headOf(OTHER))
+        finishing = storedBy(sink, headOf(OTHER))
         self.assertNoResult(finishing)
         self.pool.runOne()
         self.assertEqual(self.successResultOf(finishing).outcome, Outcome.KEPT_BOTH)
@@ -419,7 +419,7 @@ class SlowTests(FileStoreTestCase):
 
     def assertNotFinished(self, sink: FileSink) -> None:
         """Check that what lacks bytes never gets a name, not even where a caller finishes it all the same."""
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         self.pool.runAll()
         self.failureResultOf(finishing, StoreRefused)
         self.assertEqual(self.files(), [])
@@ -490,7 +490,7 @@ class PoolTests(FileStoreTestCase):
         before = openDescriptors()
         store = self.makeStore()
         sink = self.receive(store)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         aborting = sink.abort()
         self.assertNoResult(aborting)
         self.pool.runOne()
@@ -510,7 +510,7 @@ class PoolTests(FileStoreTestCase):
         before = openDescriptors()
         store = self.makeStore()
         sink = self.receive(store)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         finishing.cancel()
         self.assertEqual(len(openDescriptors()), len(before) + 1)
         self.pool.runAll()
@@ -522,7 +522,7 @@ class PoolTests(FileStoreTestCase):
         """All of publishing is one job."""
         store = self.makeStore()
         sink = self.receive(store)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         self.assertEqual(len(self.pool.jobs), 1)
         self.pool.runOne()
         self.successResultOf(finishing)
@@ -534,7 +534,7 @@ class PoolTests(FileStoreTestCase):
         store = self.makeStore(maximumWaiting=2)
         datas = [dataSet(f"1.{number}") for number in range(20)]
         sinks = [self.receive(store, data) for data in datas]
-        finishing = [sink.finish(headOf(data)) for sink, data in zip(sinks[:19], datas, strict=False)]
+        finishing = [storedBy(sink, headOf(data)) for sink, data in zip(sinks[:19], datas, strict=False)]
         for finished in finishing[:18]:
             self.assertNoResult(finished)
         self.assertEqual(len(self.pool.jobs), 18 + 1)  # and what clears up after the last one
@@ -543,7 +543,7 @@ class PoolTests(FileStoreTestCase):
         self.assertRefusal(self.failureResultOf(finishing.pop(), StoreRefused).value, "store busy")
         self.pool.runOne()
         self.assertTrue(finishing[0].called)
-        finishing.append(sinks[19].finish(headOf(datas[19])))
+        finishing.append(storedBy(sinks[19], headOf(datas[19])))
         self.pool.runAll()
         for finished in finishing:
             self.assertEqual(self.successResultOf(finished).outcome, Outcome.NEW)
@@ -554,7 +554,7 @@ class PoolTests(FileStoreTestCase):
         """A store has stopped when its last job has returned; nothing more is opened meanwhile."""
         store = self.makeStore()
         sink = self.receive(store)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         stopping = store.stop()
         self.assertNoResult(stopping)
         error = self.assertRaises(StoreRefused, store.open, StoreRequest())
@@ -604,7 +604,7 @@ class FaultTests(FileStoreTestCase):
         except StoreRefused as error:
             self.successResultOf(sink.abort())
             return error
-        refused: StoreRefused = self.failureResultOf(sink.finish(headOf(DATA)), StoreRefused).value
+        refused: StoreRefused = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
         self.assertEqual(self.files(), self.before)  # already
         self.successResultOf(sink.abort())
         return refused
@@ -679,7 +679,7 @@ class FaultTests(FileStoreTestCase):
 
         self.patch(fcntl, "flock", broken)
         try:
-            finishing = sink.finish(headOf(DATA))
+            finishing = storedBy(sink, headOf(DATA))
         except ZeroDivisionError:
             self.successResultOf(sink.abort())
         else:
@@ -718,7 +718,7 @@ class ThreadTests(TestCase):
         waiting = sink.write(memoryview(data))
         if waiting is not None:
             await waiting
-        stored = await sink.finish(headOf(data))
+        stored = await storedBy(sink, headOf(data))
         await Deferred.fromCoroutine(_moment())
         sink.keep()
         return stored.outcome
@@ -745,7 +745,7 @@ class ThreadTests(TestCase):
         sink = store.open(StoreRequest("1.2.3"))
         assert isinstance(sink, FileSink)
         sink.write(memoryview(DATA))
-        await sink.finish(headOf(DATA))
+        await storedBy(sink, headOf(DATA))
         await store.stop()
         await sink.abort()
         self.assertEqual([names for _, _, names in os.walk(store.root) if names], [])

@@ -20,7 +20,7 @@ from dcxtwisted.stores import publishing
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.layout import Layout
-from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf
+from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf, storedBy
 from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase, ManualPool
 
 
@@ -193,7 +193,7 @@ class NameTests(FileStoreTestCase):
         for name in ("1.2.4", "1.2.4/1.2.5"):
             with open(os.path.join(self.root, name), "w"):
                 pass
-            error = self.failureResultOf(self.receive(store).finish(headOf(DATA)), StoreRefused).value
+            error = self.failureResultOf(storedBy(self.receive(store), headOf(DATA)), StoreRefused).value
             self.assertRefusal(error, "no such directory", error.__cause__)
             self.assertEqual(self.files(), [name])
             os.unlink(os.path.join(self.root, name))
@@ -203,7 +203,7 @@ class NameTests(FileStoreTestCase):
         """So is a symbolic link that leads nowhere."""
         store = self.makeStore()
         os.symlink("/nowhere/at/all", os.path.join(self.root, "1.2.4"))
-        error = self.failureResultOf(self.receive(store).finish(headOf(DATA)), StoreRefused).value
+        error = self.failureResultOf(storedBy(self.receive(store), headOf(DATA)), StoreRefused).value
         self.assertRefusal(error, "no such directory", error.__cause__)
         self.assertTrue(os.path.islink(os.path.join(self.root, "1.2.4")))
 
@@ -213,7 +213,7 @@ class NameTests(FileStoreTestCase):
         sink = self.receive(store)
         made: list[str] = []
         patch = self.patch(os, "makedirs", lambda path, **kwargs: made.append(path))
-        error = self.failureResultOf(sink.finish(headOf(DATA)), StoreRefused).value
+        error = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
         patch.restore()
         self.assertRefusal(error, "no such directory", error.__cause__)
         self.assertEqual(made, [os.path.dirname(os.path.join(self.root, NAME))] * 5)
@@ -222,7 +222,7 @@ class NameTests(FileStoreTestCase):
         """A name that the file system does not take is a refusal like any other."""
         store = self.makeStore()
         sink = self.receive(store, at=os.path.join(self.root, "x" * 256))
-        error = self.failureResultOf(sink.finish(headOf(DATA)), StoreRefused).value
+        error = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
         self.assertRefusal(error, "file name too long", error.__cause__)
 
     def test_rootGone(self) -> None:
@@ -319,7 +319,7 @@ class DuplicateTests(FileStoreTestCase):
             self.put(store, dataSet("1.2.3", fill=fill))
         before = self.files()
         data = dataSet("1.2.3", fill=b"4")
-        error = self.failureResultOf(self.receive(store, data).finish(headOf(data)), StoreRefused).value
+        error = self.failureResultOf(storedBy(self.receive(store, data), headOf(data)), StoreRefused).value
         self.assertEqual((error.status, error.comment), (0xC000, "too many different objects with this UID"))
         self.assertEqual(self.files(), before)
 
@@ -381,7 +381,7 @@ class DuplicateTests(FileStoreTestCase):
         store = self.makeStore(heldDeadline=0.05)
         self.put(store)
         self.patch(publishing, "_standsAt", lambda fd, filename: False)
-        finishing = self.receive(store).finish(headOf(DATA))
+        finishing = storedBy(self.receive(store), headOf(DATA))
         self.clock.pump([0.02] * 2)
         self.assertNoResult(finishing)
         self.clock.pump([0.02] * 2)
@@ -409,7 +409,7 @@ class DuplicateTests(FileStoreTestCase):
 
     def finishAndKeep(self, store: FileStore) -> Outcome:
         sink = self.receive(store)
-        finishing = sink.finish(headOf(DATA))
+        finishing = storedBy(sink, headOf(DATA))
         self.clock.advance(0.02)
         outcome = self.successResultOf(finishing).outcome
         sink.keep()
@@ -454,7 +454,7 @@ class HeldTests(FileStoreTestCase):
         self.first = self.receive(self.store)
         self.filename = self.finish(self.first).filename
         self.second = self.receive(self.store)
-        self.finishing = self.second.finish(headOf(DATA))
+        self.finishing = storedBy(self.second, headOf(DATA))
         self.addCleanup(lambda: self.successResultOf(self.second.abort()))
         self.addCleanup(lambda: self.successResultOf(self.first.abort()))
 
@@ -491,7 +491,7 @@ class HeldTests(FileStoreTestCase):
     def test_other(self) -> None:
         """Another object waits as well: whether it needs another name depends on the first."""
         other = self.receive(self.store, OTHER)
-        finishing = other.finish(headOf(OTHER))
+        finishing = storedBy(other, headOf(OTHER))
         self.clock.advance(0.02)
         self.assertNoResult(finishing)
         self.first.keep()

@@ -13,7 +13,7 @@ from dcxtwisted.interfaces import Outcome
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.memory import MemorySink, MemoryStore, ObjectInMemory
-from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf
+from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf, storedBy
 
 
 class MemoryStoreContractTests(StoreContract, TestCase):
@@ -37,7 +37,7 @@ class MemoryStoreTests(SynchronousTestCase):
 
     def finish(self, store: MemoryStore, data: bytes, request: StoreRequest | None = None) -> MemorySink:
         sink = self.receive(store, data, request)
-        stored = self.successResultOf(sink.finish(headOf(data)))
+        stored = self.successResultOf(storedBy(sink, headOf(data)))
         self.assertEqual((stored.filename, stored.size, stored.outcome), ("", len(data), Outcome.NEW))
         return sink
 
@@ -49,7 +49,7 @@ class MemoryStoreTests(SynchronousTestCase):
         sink = self.receive(store, data, request)
         self.assertIsNone(store.take())
         head = headOf(data)
-        self.successResultOf(sink.finish(head))
+        self.successResultOf(storedBy(sink, head))
         taken = store.take()
         assert taken is not None
         self.assertEqual(taken.data, leadOf(request) + data)
@@ -88,7 +88,7 @@ class MemoryStoreTests(SynchronousTestCase):
         store = MemoryStore()
         sinks = {uid: self.receive(store, dataSet(uid), StoreRequest(uid)) for uid in ("1.1", "1.2", "1.3")}
         for uid in ("1.3", "1.1", "1.2"):
-            self.successResultOf(sinks[uid].finish(headOf(dataSet(uid))))
+            self.successResultOf(storedBy(sinks[uid], headOf(dataSet(uid))))
         self.assertEqual([taken.SOPInstanceUID for taken in iter(store.take, None)], ["1.3", "1.1", "1.2"])
 
     def test_association(self) -> None:
