@@ -361,8 +361,7 @@ class ListenerServiceTests(SynchronousTestCase):
         self.service.privilegedStartService()
         self.assertEqual((self.handlers, self.masks), ({}, []))
         masksAtStart: list[Any] = []
-        start = self.listener.startService
-        self.patch(self.listener, "startService", lambda: (masksAtStart.extend(self.masks), start()))
+        self.patch(self.listener, "startService", lambda: masksAtStart.extend(self.masks))
         self.service.startService()
         self.assertEqual(self.masks, [(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})])
         self.assertEqual(masksAtStart, self.masks, "before the store has threads, which would take signals")

@@ -331,8 +331,10 @@ class _Reception:
             return
         if isinstance(finishing, StoredObject):
             self._stored(finishing)
-        else:
+        elif isinstance(finishing, Deferred):
             finishing.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
+        else:
+            self._notStored(Failure(TypeError(f"a sink finished with {type(finishing).__name__}")), "the store")
 
     def dataLost(self) -> None:
         """See ``IDataSetReceiver.dataLost``."""

@@ -14,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from dcxtwisted.dataset import Wholeness
+from dcxtwisted.dataset import Head, Wholeness
 from dcxtwisted.errors import StoreRefused
-from dcxtwisted.interfaces import IN_MEMORY, IDIMSEService, Outcome, StoredObject
+from dcxtwisted.interfaces import IN_MEMORY, IDataSetReceiver, IDIMSEService, Outcome, StoredObject
 from dcxtwisted.interfaces import IStoreRequest as IRequest
-from dcxtwisted.services.storage import StorageService, isSafeInstanceUID
+from dcxtwisted.services.storage import StorageService, StoreRequest, _Reception, isSafeInstanceUID
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
@@ -57,6 +57,8 @@ class SupportsTests(SynchronousTestCase):
 
     def test_providesTheInterface(self) -> None:
         verifyClass(IDIMSEService, StorageService)
+        verifyClass(IRequest, StoreRequest)
+        verifyClass(IDataSetReceiver, _Reception)
         self.assertEqual(StorageService.commandFields, {0x0001})
 
     def test_syntaxes(self) -> None:
@@ -860,6 +862,34 @@ class FinishFailureTests(ServiceTestCase):
                 self.send(connection, peer, messageID=2)
                 self.assertEqual(len(peer.statuses), 2, "the association goes on")
                 self.flushLoggedErrors(type(error))
+
+    def test_atOnce(self) -> None:
+        """A sink may answer without a Deferred."""
+
+        class QuickSink(FakeSink):
+            def finish(self, head: Head) -> StoredObject:
+                super().finish(head)
+                return self.storedObject()
+
+        events = self.events()
+        store = FakeStore(self.log, lambda: QuickSink(self.log))
+        peer, connection = self.listen(events, store)
+        self.send(connection, peer)
+        self.assertEqual(self.log[2:], ["write", "finish", "OnStoreDone", "keep"])
+        self.assertEqual((peer.statuses, events.calls[-1][1][:2]), ([0], ("/fake/1.dcm", True)))
+
+    def test_withSomethingElse(self) -> None:
+        """An answer that tells of no object is a mistake of the sink; the association goes on."""
+        for answer, name in ((lambda head: None, "NoneType"), (lambda head: "/a/file", "str")):
+            peer, connection = self.listen(store=self.store(sink={"finish": answer}))
+            self.send(connection, peer)
+            self.assertEqual(self.log[2:], ["write", "finish", "abort", "OnStoreDone"])
+            self.assertEqual(peer.statuses, [0xA700])
+            (failure,) = self.flushLoggedErrors(TypeError)
+            self.assertEqual(str(failure.value), f"a sink finished with {name}")
+            peer.echo()
+            connection.pump()
+            self.assertEqual(peer.statuses, [0xA700, 0])
 
     def test_causeIsLogged(self) -> None:
         refusal = StoreRefused(0xA700, "i/o error")
