@@ -8,7 +8,8 @@ of the package, from the bottom up:
 - ``part10``, ``dataset``: file meta information, and the scanner that reads a data set as it passes
 - ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
 - ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
-- ``association``, ``dimse``: an association on a Twisted transport, and the messages on it
+- ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
+- ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
 - ``testing``: acceptor and peer joined in memory, for tests of applications

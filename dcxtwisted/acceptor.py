@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamSer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcxtwisted.association import AssociationFactory
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
     IAssociation,
     IDCXACCEvents,

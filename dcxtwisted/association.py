@@ -7,41 +7,36 @@ The loop takes one event after the other from the core; a PDV that must wait is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcxtwisted.configuration import Configuration
 from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
+from dcxtwisted.interfaces import IAssociation, IDIMSEProvider
 from dcxtwisted.transports import Transport, acknowledgerOf, hostOf, lowestTransport, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import UserIdentityRequest
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, Supported, negotiate
+from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
 from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dcxtwisted.wire.statemachine import State
+
+if TYPE_CHECKING:
+    from dcxtwisted.factory import AssociationFactory
 
 _log = Logger()
 
 #: OnConnection failed or was late: rejected transiently by the service provider's user side, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
-
-# What one peer may take of a reactor turn. 256 KiB halve the CPU of the default 64 KiB; with 1,000 peers sending at
-# once an A-ASSOCIATE-AC then takes 1.6 s (64 KiB: 0.67 s, 16 KiB: 0.09 s).
-_LARGEST_SHARE: Final = 256 * 1024
-_SMALLEST_SHARE: Final = 8 * 1024
-_ALL_SHARES: Final = 8 * 1024 * 1024
-
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
 
@@ -467,98 +462,3 @@ def _rejection(answer: object, association: Association) -> tuple[AssociateRJ, s
     if answer is None:
         return AssociateRJ(1, 1, 1), "by OnConnection, which answered None instead of True or False"
     return AssociateRJ(1, 1, 1), "by OnConnection"
-
-
-@implementer(IProtocolFactory)
-class AssociationFactory:
-    """
-    Makes a protocol for each connection, and knows all that are up.
-
-    :param makeProvider: joins an association that is accepted with what serves its messages.
-    :ivar associations: every accepted association that is not over.
-    :ivar share: what one peer may take of a reactor turn, in bytes.
-    """
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        events: IDCXACCEvents,
-        clock: IReactorTime,
-        transferSyntaxes: Callable[[str], Any],
-        makeProvider: Callable[
-            [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
-        ],
-    ) -> None:
-        self.configuration = configuration
-        self.events = events
-        self.clock = clock
-        self.makeProvider = makeProvider
-        self.supported = Supported(
-            transferSyntaxes,
-            configuration.maximumLength,
-            configuration.implementationClassUID,
-            configuration.implementationVersionName,
-        )
-        self.protocols: set[AssociationProtocol] = set()
-        self.associations: set[Association] = set()
-        self.share = _LARGEST_SHARE
-        self._receiving = 0
-        self._allGone: list[Deferred[None]] = []
-
-    def doStart(self) -> None:
-        """Twisted calls this for each port that begins to use the factory."""
-
-    def doStop(self) -> None:
-        """Twisted calls this for each port that no longer does."""
-
-    def buildProtocol(self, addr: IAddress | None) -> AssociationProtocol:
-        """Twisted calls this for each connection."""
-        return AssociationProtocol(self)
-
-    def receivingChanged(self, change: int) -> None:
-        """One more, or one less, association is in the middle of a data set."""
-        self._receiving += change
-        self.share = max(_SMALLEST_SHARE, min(_LARGEST_SHARE, _ALL_SHARES // max(1, self._receiving)))
-
-    def tell(self, event: Callable[..., Answer[object]], *args: object) -> None:
-        """Call an event whose answer is ignored; a failure is logged and nothing else."""
-        try:
-            answer = ask(event, *args)
-        except Exception:
-            _log.failure("an event failed")
-        else:
-            if isinstance(answer, Deferred):
-                answer.addErrback(lambda failure: _log.failure("an event failed", failure))
-
-    def connectionGone(self) -> None:
-        """A connection is closed, or its association over and told of."""
-        if not self.protocols and not self.associations:
-            waiting, self._allGone = self._allGone, []
-            for deferred in waiting:
-                deferred.callback(None)
-
-    def stop(self, deadline: float) -> Deferred[None]:
-        """
-        End all associations: what is being received is finished within ``deadline`` seconds, the rest aborted.
-
-        :return: fires when no connection is left and every OnAssocEnd was called.
-        """
-        done: Deferred[None] = Deferred()
-        self._allGone.append(done)
-        late = self.clock.callLater(deadline, self.abortAll)
-
-        def ended(ignored: None) -> None:
-            if late.active():
-                late.cancel()
-
-        done.addCallback(ended)
-        for protocol in list(self.protocols):
-            protocol.stop()
-        self.connectionGone()
-        return done
-
-    def abortAll(self) -> None:
-        """Abort every association and close every connection, now."""
-        for protocol in list(self.protocols):
-            protocol.abort()
-            protocol.abortConnection()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import attrs
 
-from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
 DEFAULT_PORT = 11112
@@ -43,5 +42,3 @@ class Configuration:
     silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
     progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     stopDeadline: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
-    implementationClassUID: str = IMPLEMENTATION_CLASS_UID
-    implementationVersionName: str = IMPLEMENTATION_VERSION_NAME

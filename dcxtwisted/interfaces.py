@@ -125,9 +125,7 @@ class IDCXACCEvents(Interface):
 class IAssociation(Interface):
     """One association as an application sees it."""
 
-    callingAETitle: str = Attribute(
-        "The calling AE title without padding, else as sent: escape to show it."
-    )
+    callingAETitle: str = Attribute("The calling AE title without padding, else as sent: escape to show it.")
     calledAETitle: str = Attribute("The called AE title, likewise.")
     peerAddress: IAddress = Attribute("The Twisted address of the peer, read when A-ASSOCIATE-RQ arrived.")
     localAddress: IAddress = Attribute("The Twisted address the peer connected to.")

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 
-from dcxtwisted.association import AssociationFactory
+from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import IAssociation, IStoreRequest
 from dcxtwisted.testing import ScriptedPeer, associateRQ
 from dcxtwisted.wire.pdu import Abort, AssociateRJ, ReleaseRP

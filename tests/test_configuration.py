@@ -8,7 +8,6 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
-from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -31,8 +30,6 @@ class ConfigurationTests(SynchronousTestCase):
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
                 "stopDeadline": 30.0,
-                "implementationClassUID": IMPLEMENTATION_CLASS_UID,
-                "implementationVersionName": IMPLEMENTATION_VERSION_NAME,
             },
         )
         self.assertEqual(DEFAULT_PORT, 11112)

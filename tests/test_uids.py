@@ -177,9 +177,7 @@ class ClassTests(Base):
         storage = tables.pop("_STORAGE_CLASSES") | tables.pop("_NON_PATIENT_OBJECT_CLASSES")
         self.assertNoFaults(storage - set(uids.STORAGE_SOP_CLASSES), "not in STORAGE_SOP_CLASSES")
         for name, others in tables.items():
-            self.assertNoFaults(
-                others - set(uids.NON_STORAGE_SOP_CLASSES), f"{name}: not in NON_STORAGE_SOP_CLASSES"
-            )
+            self.assertNoFaults(others - set(uids.NON_STORAGE_SOP_CLASSES), f"{name}: not in NON_STORAGE_SOP_CLASSES")
 
     def test_newerThanPydicom(self) -> None:
         """The storage classes of the 2026 edition that pydicom 3.0.2 lacks are there."""
@@ -246,19 +244,13 @@ class ClassTests(Base):
 
     def test_noQueryAmongStorage(self) -> None:
         """No storage class is named after an operation or a service other than storage."""
-        other = re.compile(
-            r"\b(FIND|MOVE|GET|Query|Worklist|Commitment|Management|Meta|Directory|SOP Instance)\b"
-        )
+        other = re.compile(r"\b(FIND|MOVE|GET|Query|Worklist|Commitment|Management|Meta|Directory|SOP Instance)\b")
         self.assertNoFaults(
             (f"{uid} {name}" for uid, name in uids.STORAGE_SOP_CLASSES.items() if other.search(name)),
             "named like something else",
         )
         self.assertNoFaults(
-            (
-                uid
-                for uid in uids.STORAGE_SOP_CLASSES
-                if uid.startswith((ROOT + "1.", ROOT + "3.", ROOT + "4."))
-            ),
+            (uid for uid in uids.STORAGE_SOP_CLASSES if uid.startswith((ROOT + "1.", ROOT + "3.", ROOT + "4."))),
             "outside the roots of storage",
         )
 
@@ -309,9 +301,7 @@ class SyntaxTests(Base):
 
     def test_deflated(self) -> None:
         """Three syntaxes deflate the whole data set; 1.2.8.1, whose frames are deflated, is none of them."""
-        self.assertEqual(
-            uids.DEFLATED_TRANSFER_SYNTAXES, {ROOT + "1.2.1.99", ROOT + "1.2.4.95", ROOT + "1.2.4.205"}
-        )
+        self.assertEqual(uids.DEFLATED_TRANSFER_SYNTAXES, {ROOT + "1.2.1.99", ROOT + "1.2.4.95", ROOT + "1.2.4.205"})
         known = set(uids.TRANSFER_SYNTAXES) | set(uids.REFERENCED_TRANSFER_SYNTAXES)
         self.assertNoFaults(uids.DEFLATED_TRANSFER_SYNTAXES - known, "deflated but in no table")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from threading import Thread
 from typing import Any, Final, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, execute, succeed
@@ -97,6 +98,13 @@ class Jobs:
         return idle
 
 
+class _DaemonThread(Thread):
+    """Does not keep a program from ending that never stopped its store."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(daemon=True, **options)
+
+
 class Threads:
     """
     The threads of one store, and whether it was slow enough of late to need them.
@@ -132,6 +140,7 @@ class Threads:
         """Start the threads, as they are needed."""
         if self._given is None:
             self._pool = ThreadPool(0, _THREADS, "dcxtwisted.stores")
+            self._pool.threadFactory = _DaemonThread  # type: ignore[assignment]  # declared narrower than it is used
             self._pool.start()
 
     def stop(self) -> Deferred[None]:

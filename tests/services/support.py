@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dcxtwisted.association import Association, AssociationFactory
+from dcxtwisted.association import Association
 from dcxtwisted.dataset import Head
 from dcxtwisted.dimse import DIMSEProvider
+from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
     IDCXACCEvents,
     IDIMSEService,
