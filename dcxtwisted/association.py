@@ -20,7 +20,7 @@ from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IAssociation, IDIMSEProvider
-from dcxtwisted.transports import Transport, acknowledgerOf, hostOf, lowestTransport, writerOf
+from dcxtwisted.transports import ReadSize, Transport, acknowledgerOf, hostOf, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
@@ -108,7 +108,6 @@ class AssociationProtocol(Protocol):
             factory.clock, configuration.progressDeadline, self._patience, self._holdsUp, self._silentTooLong
         )
         self._receiving = False
-        self._share = 0
         self._endReported = False
 
     # The transport
@@ -119,7 +118,7 @@ class AssociationProtocol(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-        self._lowest = lowestTransport(transport)
+        self._readSize = ReadSize(transport)
         self._write = writerOf(transport)
         self._acknowledge = acknowledgerOf(transport)
         self.factory.protocols.add(self)
@@ -128,11 +127,7 @@ class AssociationProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted calls this with each chunk."""
-        share = self.factory.share
-        if share != self._share:
-            self._share = share
-            # On the TCP transport, beneath TLS: set on a wrapper it does nothing.
-            self._lowest.bufferSize = share
+        self._readSize.fit(len(data), self.factory.share)
         self._watch.heard = self.factory.clock.seconds()
         self._core.feed(data)
         self._drain()

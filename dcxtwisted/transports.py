@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.tcp import Connection
 
 _IPV4_MAPPED: Final = "::ffff:"
+FIRST_READ_SIZE: Final = 65536
+SMALLEST_READ_SIZE: Final = 8192
 
 
 class Transport(Protocol):
@@ -40,6 +42,40 @@ def lowestTransport(transport: Transport) -> Any:
     while (inner := getattr(lowest, "transport", None)) is not None:
         lowest = inner
     return lowest
+
+
+class ReadSize:
+    """
+    How much is read from a transport at once, fitted to what its peer sends.
+
+    Each read allocates the whole of it, and is a turn of the reactor: objects of 525 KB cost 15 % less CPU with 512 KiB
+    than with 256, those of 1 KB 30 % more. So what a peer fills is made four times as large, up to its share of a turn,
+    and what it leaves empty by seven eighths half as large.
+
+    :ivar size: bytes that are read at most.
+    """
+
+    __slots__ = ("_fits", "_lowest", "size")
+
+    def __init__(self, transport: Transport) -> None:
+        self._lowest = lowestTransport(transport)
+        # Beneath TLS what is read is not what arrives here: there the share is taken whole.
+        self._fits = self._lowest is transport
+        self.size = self._lowest.bufferSize = FIRST_READ_SIZE
+
+    def fit(self, length: int, share: int) -> None:
+        """Take into account that C{length} bytes were read, and that the share is now C{share}."""
+        size = self.size
+        if not self._fits:
+            size = share
+        elif length >= size:
+            size *= 4
+        elif length * 8 < size:
+            size //= 2
+        size = max(SMALLEST_READ_SIZE, min(size, share))
+        if size != self.size:
+            # On the TCP transport, beneath TLS: set on a wrapper it does nothing.
+            self.size = self._lowest.bufferSize = size
 
 
 def acknowledgerOf(transport: Transport) -> Callable[[], object]:

@@ -276,7 +276,7 @@ class ListenerTestCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.factory.protocols, set())
         self.assertEqual(self.factory.associations, set())
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 524288)
         self._assertEnds()
         for event in self._logged:
             self.assertTrue(formatEvent(event).isprintable() and formatEvent(event).isascii(), event)

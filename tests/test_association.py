@@ -120,7 +120,7 @@ class AttributeTests(ListenerTestCase):
         self.pump()
         self.assertIsNotNone(peer.accepted)
         self.assertEqual(self.accepted[0].callingHost, "198.51.100.7")
-        self.assertEqual(self.server(peer).bufferSize, 262144)
+        self.assertEqual(self.server(peer).bufferSize, 524288)
 
 
 def _result(value: Any) -> Deferred[Any]:

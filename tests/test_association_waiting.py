@@ -295,8 +295,7 @@ class PauseTests(ListenerTestCase):
         peer = self.connect(capacity=1 << 20)
         peer.associate()
         self.pump()
-        self.server(peer).bufferSize = 4096
-        self.factory.share = 4096
+        chunk = self.server(peer).bufferSize
         whole = dataSet(size=1_000_000)
         peer.store(whole, "1.2.3", maximumLength=1000)
         self.pump()
@@ -304,8 +303,7 @@ class PauseTests(ListenerTestCase):
         sent = len(client(peer).unsent) + len(self.server(peer).unread)
         self.assertTrue(self.server(peer).paused)
         self.assertLess(len(sink.written), 1000)
-        self.assertGreater(sent, 1_000_000 - 4096)
-        self.factory.share = 262144
+        self.assertGreater(sent, 1_000_000 - chunk)
         sink.holds = ()
         sink.fire("write")
         self.pump()
@@ -360,12 +358,12 @@ class ShareTests(ListenerTestCase):
 
     def test_share(self) -> None:
         share = self.factory.share
-        self.assertEqual(share, 262144)
-        for receiving, expected in ((1, 262144), (32, 262144), (33, 254200), (512, 16384), (1024, 8192), (5000, 8192)):
+        self.assertEqual(share, 524288)
+        for receiving, expected in ((1, 524288), (16, 524288), (17, 493447), (512, 16384), (1024, 8192), (5000, 8192)):
             self.factory.receivingChanged(receiving)
             self.assertEqual(self.factory.share, expected)
             self.factory.receivingChanged(-receiving)
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 524288)
 
     def test_onlyInsideADataSet(self) -> None:
         peers = [self.associate() for _ in range(40)]
@@ -373,27 +371,24 @@ class ShareTests(ListenerTestCase):
         for peer in peers:
             peer.send(pData(3, 1, command[:20]))
         self.pump()
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 524288)
         for peer in peers:
             peer.send(pData(3, 3, command[20:]))
         self.pump()
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 524288)
         for peer in peers:
             peer.send(pData(3, 0, dataSet()[:10]))
         self.pump()
         self.assertEqual(self.factory.share, 8 * 1024 * 1024 // 40)
-        self.assertEqual(self.server(peers[-1]).bufferSize, 8 * 1024 * 1024 // 39)
         peers[-1].send(pData(3, 0, dataSet()[10:20]))
         self.pump()
-        self.assertEqual(self.server(peers[-1]).bufferSize, 8 * 1024 * 1024 // 40)
         for peer in peers[:-1]:
             peer.send(pData(3, 2, dataSet()[10:]))
         self.pump()
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 524288)
         peers[-1].send(pData(3, 2, dataSet()[20:]))
         self.pump()
         self.assertEqual([peer.statuses for peer in peers], [[0]] * 40)
-        self.assertEqual(self.server(peers[-1]).bufferSize, 262144)
 
     def test_endsCountNoMore(self) -> None:
         """Neither one that was aborted and is waited for, nor one that is gone."""
@@ -406,4 +401,4 @@ class ShareTests(ListenerTestCase):
         for peer in peers[4:8]:
             client(peer).abortConnection()
         self.pump()
-        self.assertEqual(self.factory.share, 262144)
+        self.assertEqual(self.factory.share, 8 * 1024 * 1024 // 32)

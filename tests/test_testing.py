@@ -454,7 +454,7 @@ class TLSTests(ListenerTestCase):
         peer = self.connectTLS()
         peer.associate()
         self.pump()
-        self.assertEqual(self.connections[0].server.bufferSize, 262144)
+        self.assertEqual(self.connections[0].server.bufferSize, 524288)
 
     def test_pausedWhileASinkWaits(self) -> None:
         """The records behind a pause still arrive, are kept, and pass in order once it is over."""
