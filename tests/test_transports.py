@@ -32,7 +32,8 @@ class FakeReactor:
 
 def connectionOver(ours: socket.socket, reactor: Any = None) -> Any:
     protocol: Any = None
-    return Connection(ours, protocol, FakeReactor() if reactor is None else reactor)
+    fake: Any = FakeReactor()
+    return Connection(ours, protocol, fake if reactor is None else reactor)
 
 
 class ConnectionTestCase(SynchronousTestCase):
