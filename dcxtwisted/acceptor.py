@@ -33,6 +33,7 @@ from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
+from dcxtwisted.transports import addressOf
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import Negotiated
 
@@ -76,6 +77,8 @@ class DCXACC(Service):
         if reactor is None:
             from twisted.internet import reactor  # only now: importing it installs one
         given = [endpoints] if isinstance(endpoints, int | str) or not isinstance(endpoints, Sequence) else endpoints
+        if events is not None and not IDCXACCEvents.providedBy(events):
+            raise TypeError(f"events must provide IDCXACCEvents, which {events!r} does not")
         self.events: IDCXACCEvents = DCXACCEvents() if events is None else events
         self.configuration = Configuration() if configuration is None else configuration
         self.storeDirectory = abspath(storeDirectory)
@@ -179,7 +182,7 @@ class DCXACC(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._ports.append(port)
-        _log.info("listening on {address}", address=port.getHost())
+        _log.info("listening on {address}", address=addressOf(port.getHost()))
 
     def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
         """All endpoints have answered; where one could not listen, and nobody stops already, stop."""

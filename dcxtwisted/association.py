@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -20,7 +20,7 @@ from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IAssociation, IDIMSEProvider
-from dcxtwisted.transports import ReadSize, Transport, acknowledgerOf, hostOf, writerOf
+from dcxtwisted.transports import ReadSize, Transport, Unread, acknowledgerOf, hostOf, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
@@ -37,6 +37,7 @@ _log = Logger()
 
 #: OnConnection failed or was late: rejected transiently by the service provider's user side, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
+_CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
 
@@ -121,6 +122,7 @@ class AssociationProtocol(Protocol):
         self._readSize = ReadSize(transport)
         self._write = writerOf(transport)
         self._acknowledge = acknowledgerOf(transport)
+        self._unread = Unread(transport, self._drain)
         self.factory.protocols.add(self)
         self._core.connectionMade()
         self._drain()
@@ -182,7 +184,7 @@ class AssociationProtocol(Protocol):
                         if self._doWhatIsDue():
                             continue
                         break
-                elif self._provider is not None and self._provider.holding:
+                elif self._isHeld():
                     break
                 else:
                     self._inHand = None
@@ -222,6 +224,10 @@ class AssociationProtocol(Protocol):
             return False
         return True
 
+    def _isHeld(self) -> bool:
+        """True while a PDV has to wait: for what the one before it led to, or for the peer to read."""
+        return self._unread.isMuch or (self._provider is not None and self._provider.holding)
+
     @property
     def _busy(self) -> bool:
         return self._provider is not None and self._provider.busy
@@ -229,7 +235,7 @@ class AssociationProtocol(Protocol):
     def _pdvReceived(self, pdv: PDVReceived) -> None:
         provider = self._provider
         assert provider is not None
-        if provider.holding:
+        if provider.holding or self._unread.isMuch:
             self._inHand = pdv
             return
         receiving = not (pdv.isCommand or pdv.isLast)
@@ -277,6 +283,9 @@ class AssociationProtocol(Protocol):
         if isinstance(outcome, AssociateRJ):
             self._answer = association, outcome, "by negotiation"
             return
+        if factory.configuration.checkCalledAETitle and request.calledAETitle != factory.configuration.AETitle.strip():
+            self._answer = association, _CALLED_AE_TITLE_NOT_RECOGNIZED, "because it calls another AE title"
+            return
         self._negotiated = outcome
         association.acceptedContexts = outcome.contexts
         association.maximumLengthToSend = outcome.maximumLengthToSend
@@ -303,7 +312,10 @@ class AssociationProtocol(Protocol):
     def _decided(self, answer: object, association: Association) -> None:
         self._asking = None
         if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
-            return  # the peer is gone, nobody is there to be told
+            # The peer is gone, nobody is there to be told.
+            if isinstance(answer, Failure) and not answer.check(CancelledError, AssociationRejected):
+                _log.failure("OnConnection failed for {association}", answer, association=association)
+            return
         if answer is True:
             assert self._negotiated is not None
             self._answer = association, self._negotiated, ""
@@ -411,7 +423,9 @@ class AssociationProtocol(Protocol):
         """Close in order, and hard where that has not come to an end by ARTIM."""
         if self.connected:
             self._ARTIM.start()
-            self._connection.loseConnection()
+        # Over TLS a transport waits for its producer to be done.
+        self._connection.unregisterProducer()
+        self._connection.loseConnection()
 
     def _patience(self) -> float:
         inside = self._core.insidePDU or self._busy

@@ -28,7 +28,8 @@ class Configuration:
     """
     How a listener behaves; every value has a default that suits a stand-alone listener.
 
-    :ivar AETitle: how this listener calls itself; called AE titles are not checked against it.
+    :ivar AETitle: how this listener calls itself.
+    :ivar checkCalledAETitle: refuse associations that call another AE title (1/1/7).
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
@@ -37,6 +38,7 @@ class Configuration:
     """
 
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
+    checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))

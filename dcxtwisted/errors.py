@@ -47,10 +47,6 @@ class AssociationRejected(DICOMError):
         self.reason = reason
 
 
-class AssociationAborted(DICOMError):
-    """The association ended before what was waited for could happen: aborted, lost or timed out."""
-
-
 class StoreRefused(DICOMError):
     """
     An object is not stored; the sender gets this status (PS3.4 table B.2-1).
@@ -69,15 +65,3 @@ class StoreRefused(DICOMError):
         self.status = status
         self.comment = comment
         self.offendingElements = offendingElements
-
-
-class DataSetError(DICOMError):
-    """
-    A data set is certainly incomplete or hostile and must not be acknowledged.
-
-    :ivar status: the C-STORE status that says so (C0xx, or A900 for identity).
-    """
-
-    def __init__(self, message: str, status: int = 0xC000) -> None:
-        super().__init__(message)
-        self.status = status

@@ -45,7 +45,6 @@ class Outcome(Enum):
     NEW = "new"
     IDENTICAL = "identical"  #: the same transfer syntax and data-set bytes already stood there
     KEPT_BOTH = "keptBoth"  #: other bytes stood under the name; this object got a name of its own
-    REPLACED = "replaced"
 
 
 @attrs.frozen
@@ -88,8 +87,9 @@ class IDCXACCEvents(Interface):
         """
         A C-STORE command was read; its data set was not.
 
-        None or '' stores the acceptor's own way; a path stores exactly there (its directories are made); an
-        ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
+        None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
+        where another object stands); an ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for
+        TakeStoredObject.
         ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained.
 
         :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell.
@@ -187,7 +187,7 @@ class IFileStore(IStore):
     """A store whose objects are files: the one an application's own paths go to."""
 
     def openAt(filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
-        """As ``open``, but the object is to stand exactly at ``filename``; its directories are made."""
+        """As ``open``, but the object is to stand at ``filename``, where no other stands; its directories are made."""
 
 
 class IStoreSink(Interface):

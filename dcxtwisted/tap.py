@@ -52,7 +52,7 @@ class Options(usage.Options):
         f"port {DEFAULT_PORT}, as {DEFAULT_AE_TITLE}, and stores below ./{_DEFAULT_STORE}."
     )
     optParameters = [
-        ["ae-title", None, DEFAULT_AE_TITLE, "How the listener calls itself; called AE titles are not checked."],
+        ["ae-title", None, DEFAULT_AE_TITLE, "How the listener calls itself; see --check-called-ae-title."],
         ["store-directory", None, _DEFAULT_STORE, "Where objects are stored; made where it is missing."],
         [
             "layout",
@@ -64,6 +64,7 @@ class Options(usage.Options):
         ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
     ]
     optFlags = [
+        ["check-called-ae-title", None, "Reject associations that call another AE title than --ae-title."],
         [
             "no-fsync",
             None,
@@ -98,8 +99,12 @@ class Options(usage.Options):
         ]
         if not self["store-directory"]:
             raise ValueError("--store-directory takes a directory, not ''")
+        _checkDirectory(os.path.abspath(self["store-directory"]))
         Layout(self["layout"])
-        settings: dict[str, Any] = {"AETitle": self["ae-title"]}
+        settings: dict[str, Any] = {
+            "AETitle": self["ae-title"],
+            "checkCalledAETitle": bool(self["check-called-ae-title"]),
+        }
         if self["max-pdu"] is not None:
             try:
                 settings["maximumLength"] = int(self["max-pdu"])
@@ -109,6 +114,14 @@ class Options(usage.Options):
         if self["events"] is not None:
             _useMonotonicClock(reactor)  # the provider may set timers
             self.provider = _eventsFrom(self["events"])
+
+
+def _checkDirectory(directory: str) -> None:
+    """See that a directory is there or can be made; whether it can be written to shows when privileges are gone."""
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        raise ValueError(f"--store-directory: {directory} is not a directory")
 
 
 def _eventsFrom(name: str) -> IDCXACCEvents:
@@ -131,12 +144,11 @@ def _tell(message: str, stream: TextIO | None) -> None:
 class ListenerService(MultiService):
     """The listener with what concerns the process: descriptors, clock, signals, and the lines at the start."""
 
-    def __init__(self, listener: DCXACC, reactor: Any, aeTitle: str) -> None:
+    def __init__(self, listener: DCXACC, reactor: Any) -> None:
         super().__init__()
         listener.setServiceParent(self)
         self._listener = listener
         self._reactor = reactor
-        self._aeTitle = aeTitle
         self._asked = 0
         self._lastResort: IDelayedCall | None = None
 
@@ -157,7 +169,9 @@ class ListenerService(MultiService):
         self._greet()
 
     def _greet(self) -> None:
-        _log.info("AE title {title}; called AE titles are not checked", title=self._aeTitle)
+        configuration = self._listener.configuration
+        checked = "others are rejected" if configuration.checkCalledAETitle else "called AE titles are not checked"
+        _log.info("AE title {title}; {checked}", title=configuration.AETitle, checked=checked)
         _log.info("storing below {directory}", directory=self._listener.storeDirectory)
         _log.info("no access rules are set: everyone who can connect may store")
         for port in self._listener.ports[:1]:
@@ -165,7 +179,7 @@ class ListenerService(MultiService):
             if isinstance(address, IPv4Address | IPv6Address):
                 _log.info(
                     "send a first object with: storescu -aec {title} {host} {number} FILE.dcm",
-                    title=shlex.quote(self._aeTitle),
+                    title=shlex.quote(configuration.AETitle),
                     host="127.0.0.1" if address.host in _EVERY_ADDRESS else address.host,
                     number=address.port,
                 )
@@ -254,5 +268,5 @@ def makeService(options: Options) -> IService:
         configuration=options.configuration,
         reactor=reactor,
     )
-    service: IService = ListenerService(listener, reactor, options.configuration.AETitle)
+    service: IService = ListenerService(listener, reactor)
     return service

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.tcp import Connection
+from zope.interface import implementer
 
 _IPV4_MAPPED: Final = "::ffff:"
 FIRST_READ_SIZE: Final = 65536
@@ -25,6 +26,8 @@ class Transport(Protocol):
     def resumeProducing(self) -> object: ...
     def getPeer(self) -> IAddress: ...
     def getHost(self) -> IAddress: ...
+    def registerProducer(self, producer: IPushProducer, streaming: bool, /) -> object: ...
+    def unregisterProducer(self) -> object: ...
 
 
 def hostOf(address: IAddress) -> str:
@@ -36,12 +39,52 @@ def hostOf(address: IAddress) -> str:
     return "local"
 
 
+def addressOf(address: IAddress) -> str:
+    """Return an address as people write it, with its port."""
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    return str(address)
+
+
 def lowestTransport(transport: Transport) -> Any:
     """Return the transport beneath every TLS or proxy wrapper."""
     lowest: Any = transport
     while (inner := getattr(lowest, "transport", None)) is not None:
         lowest = inner
     return lowest
+
+
+@implementer(IPushProducer)
+class Unread:
+    """
+    Whether a peer leaves unread what it is sent.
+
+    :ivar isMuch: so much is queued that nothing more should be made of what the peer sends.
+    """
+
+    __slots__ = ("_read", "isMuch")
+
+    def __init__(self, transport: Transport, read: Callable[[], object]) -> None:
+        """
+        :param read: called when what was queued has left.
+        """
+        self.isMuch = False
+        self._read = read
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The transport calls this when more is queued than it likes."""
+        self.isMuch = True
+
+    def resumeProducing(self) -> None:
+        """The transport calls this when nothing is queued any more."""
+        self.isMuch = False
+        self._read()
+
+    def stopProducing(self) -> None:
+        """The transport calls this when the connection is lost."""
 
 
 class ReadSize:

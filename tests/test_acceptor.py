@@ -174,7 +174,7 @@ class ListeningTests(LoopbackTestCase):
             linesOf(events),
             [
                 "the reactor's clock is wall time: setting it cuts deadlines short or draws them out",
-                f"listening on IPv4Address(type='TCP', host='127.0.0.1', port={portOf(listener)})",
+                f"listening on 127.0.0.1:{portOf(listener)}",
             ],
         )
 

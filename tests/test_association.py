@@ -294,7 +294,11 @@ class AskedWhenThePeerGoesTests(ListenerTestCase):
             self.assertConnectionOver(peer)
             goOn.callback(None)
             self.assertEqual(self.accepted, [])
-            self.assertLines("no association with 127.0.0.1: lost")
+            failed = (
+                [] if isinstance(value, bool) else ["OnConnection failed for <Association from 'PEER' at 127.0.0.1>"]
+            )
+            self.assertLines("no association with 127.0.0.1: lost", *failed)
+            self.flushLoggedErrors(ValueError)
 
     def test_cancelledThoughAlive(self) -> None:
         """An application that cancels what it answered itself: a failure as any other."""
@@ -532,3 +536,63 @@ class LogTests(ListenerTestCase):
         self.assertEqual(line(lambda peer: self.accepted[0].abort()), "aborted here")
         self.assertEqual(line(lambda peer: peer.send(b"\0" * 6)), "aborted here: PDU of unknown type 00")
         self.assertEqual(line(lambda peer: None), "aborted here: nothing came for 600 s")
+
+
+class CalledAETitleTests(ListenerTestCase):
+    """Where it is asked for, associations that call another AE title are rejected, and nobody is asked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.listen(AETitle="MINE", checkCalledAETitle=True)
+
+    def test_another(self) -> None:
+        peer = self.connect()
+        peer.associate(calledAETitle="YOURS")
+        self.pump()
+        self.assertEqual(peer.rejected, AssociateRJ(1, 1, 7))
+        self.assertEqual(self.names, [])
+
+    def test_ours(self) -> None:
+        peer = self.connect()
+        peer.associate(calledAETitle="MINE")
+        self.pump()
+        self.assertIsNotNone(peer.accepted)
+        peer.release()
+        self.pump()
+
+
+class UnreadTests(ListenerTestCase):
+    """A peer that does not read what it is sent is not read either."""
+
+    def test_echoes(self) -> None:
+        peer = self.connect(capacity=65536)
+        peer.associate()
+        self.pump()
+        server = self.server(peer)
+        client(peer).paused = True
+        for number in range(5000):
+            peer.echo(number)
+        self.pump()
+        self.assertTrue(server.paused)
+        self.assertLess(len(server.unsent), 3 * 65536)
+        self.assertGreater(len(client(peer).unsent) + len(server.unread), 100_000)
+        client(peer).paused = False
+        self.pump()
+        self.assertFalse(server.paused)
+        self.assertEqual(peer.statuses, [0] * 5000)
+        peer.release()
+        self.pump()
+        self.assertTrue(peer.released)
+
+    def test_lostMeanwhile(self) -> None:
+        peer = self.connect(capacity=65536)
+        peer.associate()
+        self.pump()
+        client(peer).paused = True
+        for number in range(5000):
+            peer.echo(number)
+        self.pump()
+        self.accepted[0].abort()
+        self.clock.advance(30)
+        self.pump()
+        self.assertIsInstance(self.server(peer).closed, ConnectionAborted)

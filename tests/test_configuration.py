@@ -25,6 +25,7 @@ class ConfigurationTests(SynchronousTestCase):
             attrs.asdict(Configuration()),
             {
                 "AETitle": "DCXTWISTED",
+                "checkCalledAETitle": False,
                 "maximumLength": 131072,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,

@@ -786,6 +786,21 @@ class DeflatedTests(DataSetTestCase):
         self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
         self.assertEqual(read(DEFLATED, [packed[:1], packed[1:5], packed[5:]]), expected)
 
+    def test_elementBomb(self) -> None:
+        """What inflates to more tiny elements than are worth walking is inflated, but walked no further."""
+        compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = compressor.compress(BODY)
+        for _ in range(64):
+            packed += compressor.compress(explicit(0x00290010, "LO", b"") * 8192)
+        packed += compressor.flush()
+        self.assertLess(len(packed), 20_000)
+        expected = attrs.evolve(
+            HEAD, size=len(packed), wholeness=UNCHECKED, quirks=("deflated elements beyond the limit",)
+        )
+        self.assertEqual(read(DEFLATED, [packed]), expected)
+        self.assertEqual(read(DEFLATED, [packed[:1], packed[1:5], packed[5:]]), expected)
+        self.assertEqual(read(DEFLATED, [packed[:-5]]).wholeness, BROKEN)
+
     def test_repetitive(self) -> None:
         """What inflates well, but not beyond measure, is checked to its end."""
         packed = deflated(BODY + explicit(0x7FE00010, "OB", bytes(15 << 20)))

@@ -87,7 +87,7 @@ class ProgramTestCase(SynchronousTestCase):
         return peer.established()
 
     def listenerOf(self, program: Program) -> int:
-        return int(program.waitFor(r"listening on IPv[46]Address\(.*\bport=(\d+)")[1])
+        return int(program.waitFor(r"listening on \S+:(\d+)")[1])
 
     def stored(self, uid: str) -> Path:
         return self.directory / "received" / "1.2.4" / "1.2.5" / f"{uid}.dcm"

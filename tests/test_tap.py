@@ -109,6 +109,7 @@ class OptionsTests(SynchronousTestCase):
             re.findall(r"^ +(--[a-z-]+=?) +(\S+)", text, re.MULTILINE),
             [
                 ("--ae-title=", "How"),
+                ("--check-called-ae-title", "Reject"),
                 ("--events=", "Dotted"),
                 ("--help", "Display"),
                 ("--layout=", "Template"),
@@ -129,12 +130,25 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(f"[default: {default}]", text)
         self.assertIn("port 11112, as DCXTWISTED, and stores below ./dicom-store", " ".join(text.split()))
 
+    def test_noDirectory(self) -> None:
+        """A file where the store, or a directory above it, would be: told before anything listens."""
+        path = self.mktemp()
+        Path(path).write_text("a file")
+        for directory in (path, f"{path}/store"):
+            said = self.refused("--store-directory", directory)
+            self.assertEqual(said, f"--store-directory: {os.path.abspath(path)} is not a directory")
+
+    def test_calledAETitle(self) -> None:
+        options = self.parse("--check-called-ae-title", "--ae-title", "MINE")
+        self.assertEqual(options.configuration, Configuration(AETitle="MINE", checkCalledAETitle=True))
+
     def test_defaults(self) -> None:
         options = self.parse()
         self.assertEqual(
             dict(options),
             {
                 "ae-title": "DCXTWISTED",
+                "check-called-ae-title": 0,
                 "store-directory": "dicom-store",
                 "layout": "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm",
                 "max-pdu": None,
@@ -274,7 +288,7 @@ class FakeListener(Service):
     """What a listener service needs of a listener; it writes down what it is called for."""
 
     storeDirectory = "/store"
-    configuration = Configuration(stopDeadline=30)
+    configuration = Configuration(AETitle="MY AE", stopDeadline=30)
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -318,7 +332,7 @@ class ListenerServiceTests(SynchronousTestCase):
         self.reactor: Any = FakeReactor()
         listener: Any = FakeListener()
         self.listener = listener
-        self.service = ListenerService(self.listener, self.reactor, "MY AE")
+        self.service = ListenerService(self.listener, self.reactor)
         self.limits: list[Any] = []
         self.patch(resource, "getrlimit", lambda which: (1024, 4096))
         self.patch(resource, "setrlimit", lambda which, limits: self.limits.append((which, limits)))
@@ -545,7 +559,7 @@ class StartTests(TwistdTestCase):
         self.assertEqual(
             said,
             [
-                f"listening on IPv4Address(type='TCP', host='127.0.0.1', port={port})",
+                f"listening on 127.0.0.1:{port}",
                 "AE title DCXTWISTED; called AE titles are not checked",
                 f"storing below {self.store}",
                 "no access rules are set: everyone who can connect may store",
@@ -648,22 +662,22 @@ class CannotStartTests(TwistdTestCase):
             self.assertEqual(os.listdir(self.directory), ["stderr.txt"])
 
     def test_noStore(self) -> None:
-        self.store.write_text("a file")
-        program = self.run_("--port", LOOPBACK)
-        self.assertSaid(program, f"cannot start: [Errno 17] File exists: '{self.store}'")
+        """A store that turns out not to work when it is opened: nothing can be made below /proc."""
+        program = self.run_("--port", LOOPBACK, "--store-directory", "/proc/dicom-store")
+        self.assertSaid(program, "cannot start: [Errno 2] No such file or directory: '/proc/dicom-store'")
         self.assertNotIn("send a first object", program.output)
         self.assertFalse((self.directory / "twistd.pid").exists())
 
     def test_asADaemon(self) -> None:
         """Who started it is told, too."""
-        self.store.write_text("a file")
         program = Program(
             self,
-            [str(Path(sys.executable).parent / "twistd"), "dcxtwisted", "--port", LOOPBACK],
+            [str(Path(sys.executable).parent / "twistd"), "dcxtwisted", "--port", LOOPBACK]
+            + ["--store-directory", "/proc/dicom-store"],
             self.directory,
         )
         self.assertEqual(program.status(), 1)
-        self.assertIn("FileExistsError: [Errno 17] File exists", program.errors)
+        self.assertIn("FileNotFoundError: [Errno 2] No such file or directory", program.errors)
         self.assertNotIn("Traceback", (self.directory / "twistd.log").read_text())
 
 

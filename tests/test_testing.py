@@ -188,12 +188,15 @@ class EndTests(TransportTestCase):
         self.join(capacity=4)
         self.there.write(b"0123456789")
         self.there.loseConnection()
-        self.there.write(b"dropped")
+        self.there.write(b"as well")
         self.pump()
-        self.assertEqual(self.server.data, b"0123456789")
+        self.assertEqual(self.server.data, b"0123456789as well")
         self.assertLost(self.server, ConnectionDone)
         self.assertLost(self.client, ConnectionDone)
         self.assertIsInstance(self.here.closed, ConnectionDone)
+        self.there.loseConnection()
+        self.there.write(b"dropped")
+        self.assertEqual(self.there.unsent, b"")
 
     def test_loseConnectionWaitsForAReader(self) -> None:
         """One that does not read keeps the connection from closing, and what it sends is not read."""
@@ -252,6 +255,18 @@ class EndTests(TransportTestCase):
         self.pump()
         self.assertLost(self.server, ConnectionLost)
 
+    def test_writingShowsRSTToOneThatIsPaused(self) -> None:
+        self.join()
+        self.here.pauseProducing()
+        self.there.write(b"unread")
+        self.pump()
+        self.there.abortConnection()
+        self.pump()
+        self.here.write(b"nobody is there")
+        self.pump()
+        self.assertLost(self.server, ConnectionLost)
+        self.assertEqual(self.server.data, b"")
+
     def test_unreadBytesAreAnsweredWithReset(self) -> None:
         self.join()
         self.here.pauseProducing()
@@ -281,6 +296,7 @@ class EndTests(TransportTestCase):
         self.join()
         self.there.write(b"last")
         self.there.loseWriteConnection()
+        self.pump()
         self.there.write(b"dropped")
         self.pump()
         self.assertEqual(self.server.data, b"last")
@@ -328,24 +344,54 @@ class ProducerTests(TransportTestCase):
         self.assertEqual(self.producer.told, [])
         self.there.write(b"x")
         self.there.write(b"x")
-        self.assertEqual(self.producer.told, ["pause"])
+        self.assertEqual(self.producer.told, ["pause", "pause"])
         self.here.pauseProducing()
         self.pump()
-        self.assertEqual(self.producer.told, ["pause"])
+        self.assertEqual(self.producer.told, ["pause", "pause"])
         self.here.resumeProducing()
         self.connection.pump(10000)
-        self.assertEqual(self.producer.told, ["pause", "resume"])
+        self.assertEqual(self.producer.told, ["pause", "pause", "resume"])
         self.assertEqual(len(self.server.data), 65538)
 
-    def test_keepsTheConnectionOpen(self) -> None:
+    def test_muchIsMoreThanTheBufferSize(self) -> None:
+        self.there.bufferSize = 4
         self.there.registerProducer(self.producer, True)
+        self.there.write(b"1234")
+        self.assertEqual(self.producer.told, [])
+        self.there.write(b"5")
+        self.assertEqual(self.producer.told, ["pause"])
+
+    def test_onePausedKeepsTheConnectionOpen(self) -> None:
+        """It is resumed when all is sent, and then waited for."""
+        self.there.bufferSize = 4
+        self.there.registerProducer(self.producer, True)
+        self.there.write(b"12345")
         self.there.loseConnection()
         self.pump()
+        self.assertEqual(self.producer.told, ["pause", "resume"])
         self.assertIsNone(self.client.lost)
         self.there.unregisterProducer()
         self.pump()
         self.assertLost(self.client, ConnectionDone)
-        self.assertEqual(self.producer.told, [])
+        self.assertEqual((self.server.data, self.producer.told), (b"12345", ["pause", "resume"]))
+
+    def test_oneThatIsNotPausedDoesNot(self) -> None:
+        self.there.registerProducer(self.producer, True)
+        self.there.write(b"12345")
+        self.there.loseConnection()
+        self.pump()
+        self.assertLost(self.client, ConnectionDone)
+        self.assertEqual((self.server.data, self.producer.told), (b"12345", ["stop"]))
+
+    def test_unregisteredWhilePaused(self) -> None:
+        self.there.bufferSize = 4
+        self.there.registerProducer(self.producer, True)
+        self.there.write(b"12345")
+        self.there.unregisterProducer()
+        self.there.loseConnection()
+        self.pump()
+        self.assertLost(self.client, ConnectionDone)
+        self.assertEqual(self.producer.told, ["pause"])
 
     def test_onlyOne(self) -> None:
         self.there.registerProducer(self.producer, True)

@@ -6,11 +6,11 @@ import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.tcp import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.transports import ReadSize, acknowledgerOf, hostOf, lowestTransport, writerOf
+from dcxtwisted.transports import ReadSize, acknowledgerOf, addressOf, hostOf, lowestTransport, writerOf
 
 
 class FakeReactor:
@@ -138,6 +138,10 @@ class Plain:
 
     def resumeProducing(self) -> None: ...
 
+    def registerProducer(self, producer: IPushProducer, streaming: bool, /) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
     def getPeer(self) -> IAddress:
         raise NotImplementedError  # not asked for here
 
@@ -194,3 +198,11 @@ class HostTests(SynchronousTestCase):
             (UNIXAddress(b"/run/dicom"), "local"),
         ):
             self.assertEqual(hostOf(address), host)
+
+    def test_addresses(self) -> None:
+        for address, text in (
+            (IPv4Address("TCP", "192.0.2.1", 104), "192.0.2.1:104"),
+            (IPv6Address("TCP", "::", 11112), "[::]:11112"),
+            (UNIXAddress(b"/run/dicom"), str(UNIXAddress(b"/run/dicom"))),
+        ):
+            self.assertEqual(addressOf(address), text)

@@ -63,7 +63,7 @@ class Inflation:
         while not self.ended and not self.capped:
             block = inflate.decompress(rest, self._BLOCK)
             self._inflated += len(block)
-            if self._inflated > (16 << 20) + 200 * self._received:
+            if self._inflated > (16 << 20) + 50 * self._received:
                 self.capped = True
             yield block
             if inflate.eof:

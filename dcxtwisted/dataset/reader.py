@@ -98,6 +98,7 @@ _BEGINNING, _ELEMENTS, _SEQUENCE, _FRAGMENTS, _ZEROS, _OVER = range(6)
 
 _UNDEFINED = 0xFFFFFFFF
 _FOREVER = 1 << 62  # more bytes than any data set has
+_WALKED_AT_LEAST = 1 << 20  # bytes of a deflated data set that are walked, whatever they came from
 _PART10_BYTES = 134  # preamble, DICM and the group number of file meta: enough to know a Part 10 file
 _PIXEL_DATA = 0x7FE00010
 
@@ -136,6 +137,7 @@ class DataSetReader:
         self._certain = True  # no step was a guess: if the next is impossible, the data set is to blame
         self._cutIsCertain = True  # the same, as it was where the value being skipped or carried began
         self._stopped = False
+        self._walked = 0  # inflated bytes that were not just passed over
         self._inflation = Inflation() if transferSyntaxUID in _DEFLATED_UIDS else None
 
     @property
@@ -177,6 +179,11 @@ class DataSetReader:
             for block in inflation.blocks(view):
                 if len(block) <= self._skip:
                     self._skip -= len(block)
+                    continue
+                # Tiny elements deflate a thousandfold: what one chunk can have walked is kept near its own length.
+                self._walked += len(block) - self._skip
+                if self._walked > _WALKED_AT_LEAST + 2 * self.size:
+                    self._stop("deflated elements beyond the limit")
                 else:
                     self._scan(block)
                 if self.defect:

@@ -8,6 +8,7 @@ once, then the sink makes them durable, participants and OnStoreDone decide, and
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from errno import errorcode
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -179,7 +180,7 @@ class StorageService:
                 return self._openLater(place, command, request, exchange)
             sink = self._open(place, request)
         except Exception:
-            _refuse(command, exchange, _refusalFrom(Failure(), "OnStoreSetup"))
+            _refuse(command, exchange, _refusalFrom(Failure(), "setting up an object"))
             return None
         if isinstance(sink, Deferred):
             return self._received(sink, command, request, exchange)
@@ -221,7 +222,7 @@ class StorageService:
             return _Reception(self, command, request, exchange, sink)
 
         def failed(failure: Failure) -> None:
-            _refuse(command, exchange, _refusalFrom(failure, "OnStoreSetup"))
+            _refuse(command, exchange, _refusalFrom(failure, "setting up an object"))
 
         return sink.addCallbacks(opened, failed)
 
@@ -233,7 +234,7 @@ def _refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) 
     _log.info(
         "object refused with {status:04X} ({comment}) for {association}",
         status=refusal.status,
-        comment=refusal.comment,
+        comment=ascii(refusal.comment),
         association=association,
     )
     exchange.respond(command.response(refusal.status, refusal.comment, refusal.offendingElements))
@@ -243,12 +244,14 @@ def _refusalFrom(failure: Failure, what: str) -> StoreRefused:
     """Return what a sender is told of a failure; what nobody foresaw is logged."""
     error = failure.value
     if isinstance(error, StoreRefused):
-        if error.__cause__ is not None:
-            _log.error("{what}: {error}: {cause}", what=what, error=error, cause=error.__cause__)
+        if isinstance(error.__cause__, OSError):
+            # Its text has paths, and with them perhaps patient data: the number says enough.
+            code = errorcode.get(error.__cause__.errno or 0, "OSError")
+            _log.error("{what}: {comment} ({code})", what=what, comment=ascii(error.comment), code=code)
         if not keepsObject(error.status) and error.status not in _PENDING:
             return error
         # The sender would take it for a success, and nothing is kept.
-        _log.error("{what}: {error}, which is no refusal", what=what, error=error)
+        _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)
     elif isinstance(error, CancelledError):
         return StoreRefused(OUT_OF_RESOURCES, "cancelled")
     else:
@@ -291,11 +294,11 @@ class _Reception:
             self._watch(view)
         try:
             waiting = self._write(view)
+            if waiting is not None:
+                waiting.addErrback(self._failed)
         except Exception:
             self._failed(Failure())
             return None
-        if waiting is not None:
-            waiting.addErrback(self._failed)
         return waiting
 
     def _watch(self, view: memoryview) -> None:

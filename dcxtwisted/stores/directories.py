@@ -21,7 +21,7 @@ class Directories:
     def __init__(self, root: str, durable: bool) -> None:
         self.durable = durable
         self._root = root
-        self._settled: set[str] = set()
+        self._settled: dict[str, tuple[int, int]] = {}  # with device and inode: a directory may be made anew
 
     def makeRoot(self) -> None:
         """Make the store's root, durably where it was not there."""
@@ -39,7 +39,7 @@ class Directories:
         """Make a directory that is not there, and forget what was known about it and those above it."""
         above = directory
         while above != os.path.dirname(above):
-            self._settled.discard(above)
+            self._settled.pop(above, None)
             above = os.path.dirname(above)
         try:
             os.makedirs(directory, exist_ok=True)
@@ -52,30 +52,32 @@ class Directories:
 
         Inside the store that ends at the root, elsewhere at the top of the file system.
         """
-        synchronize(directory)
-        walked = []
-        while directory != self._root and directory not in self._settled:
-            walked.append(directory)
+        identity: tuple[int, int] | None = synchronize(directory)
+        walked = {}
+        while directory != self._root and (identity is None or self._settled.get(directory) != identity):
+            walked[directory] = identity or (0, 0)
             if os.path.ismount(directory):
                 break
             directory = os.path.dirname(directory)
             try:
-                synchronize(directory)
+                identity = synchronize(directory)
             except PermissionError:
-                pass  # cannot be opened, only passed through: nothing can be done for it
+                identity = None  # cannot be opened, only passed through: nothing can be done for it
         if walked:
             if len(self._settled) > _MOST_SETTLED:
                 self._settled.clear()
             self._settled.update(walked)
 
 
-def synchronize(directory: str) -> None:
-    """Make the entries of a directory durable."""
+def synchronize(directory: str) -> tuple[int, int]:
+    """Make the entries of a directory durable; return its device and inode."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        status = os.fstat(fd)
         os.fsync(fd)
     except OSError as error:
         if error.errno != EINVAL:  # what a file system says that has nothing to synchronize in directories
             raise
     finally:
         os.close(fd)
+    return status.st_dev, status.st_ino

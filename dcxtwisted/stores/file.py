@@ -61,7 +61,6 @@ class FileStore:
         inPool: InPool | None = None,
         seconds: Callable[[], float] = time.monotonic,
         unnamedFiles: bool = True,
-        maximumWaiting: int = 256,
         heldDeadline: float = 60.0,
     ) -> None:
         """
@@ -71,12 +70,11 @@ class FileStore:
         :param inPool: runs functions in threads, in place of a pool of the store's own.
         :param seconds: the clock by which a call is quick or slow.
         :param unnamedFiles: False keeps unfinished files in a working directory, whatever the file system can do.
-        :param maximumWaiting: objects that may wait for a thread to publish them; further ones are refused.
         """
         self.root = os.path.abspath(root)
         self.durable = durable
         self.heldDeadline = heldDeadline
-        self.threads = Threads(reactor, inPool, seconds, maximumWaiting)
+        self.threads = Threads(reactor, inPool, seconds)
         self._layout = Layout() if layout is None else layout
         self._wantsUnnamedFiles = self._unnamedFiles = unnamedFiles
         self._directories = Directories(self.root, durable)
@@ -322,7 +320,7 @@ class FileSink:
         while True:
             self._check()
             try:
-                return await threads.runBounded(jobs, self._file.publish, filename, self._request.transferSyntaxUID)
+                return await jobs.run(self._file.publish, filename, self._request.transferSyntaxUID)
             except Held:
                 if threads.reactor.seconds() >= deadline:
                     raise StoreRefused(OUT_OF_RESOURCES, "the same object is being stored") from None

@@ -109,6 +109,8 @@ class Threads:
     """
     The threads of one store, and whether it was slow enough of late to need them.
 
+    What waits for a thread is bounded by the associations there are: none has more under way than its window.
+
     :ivar reactor: what delays a call.
     :ivar seconds: the clock by which a call is quick or slow.
     """
@@ -118,12 +120,10 @@ class Threads:
         reactor: IReactorTime,
         inPool: InPool | None = None,
         seconds: Callable[[], float] = time.monotonic,
-        maximumWaiting: int = 256,
     ) -> None:
         """
         :param reactor: provides IReactorFromThreads too, where C{inPool} is None.
         :param inPool: takes the place of a pool of the store's own.
-        :param maximumWaiting: jobs of C{runBounded} that may wait for a thread.
         """
         self.reactor = reactor
         self.seconds = seconds
@@ -132,8 +132,6 @@ class Threads:
         self._jobs = Jobs(self._inPool)
         #: As C{Jobs.run}, with OSError as StoreRefused.
         self.run = self._jobs.run
-        self._bounded = 0
-        self._maximumBounded = _THREADS + maximumWaiting
         self._slowUntil = float("-inf")
 
     def start(self) -> None:
@@ -158,20 +156,6 @@ class Threads:
         if self._pool is None:  # stopped: what is left over is still cleared up
             return execute(refusing, function, *args)
         return deferToThreadPool(IReactorFromThreads(self.reactor), self._pool, refusing, function, *args)
-
-    async def runBounded(self, jobs: Jobs, function: Callable[..., _T], *args: object) -> _T:
-        """
-        Return what C{jobs} returns of a function, unless too many wait for a thread already.
-
-        :raises StoreRefused: where they do, with A700.
-        """
-        if self._bounded >= self._maximumBounded:
-            raise StoreRefused(OUT_OF_RESOURCES, "store busy")
-        self._bounded += 1
-        try:
-            return await jobs.run(function, *args)
-        finally:
-            self._bounded -= 1
 
     def isSlow(self, now: float) -> bool:
         """Tell whether the store was slow a moment ago."""

@@ -59,16 +59,20 @@ class MemoryTransport:
         self._sentFIN = False
         self._sawFIN = False
         self._reset = False
+        self._writeFailed = False
+        self._sending = False  # something is to be sent, or to be done once all is sent
+        self._allSent = False  # and it is closing
         self._producer: Any = None
         self._producerPaused = False
 
     # ITransport and friends
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; dropped when the connection is closing or gone."""
-        if not (self.disconnecting or self._wroteLast or self.closed or self._aborting):
+        """Queue bytes; dropped when the connection, or this half of it, is gone."""
+        if data and not (self._sentFIN or self.closed or self._aborting):
             self.unsent += data
-            if self._producer is not None and len(self.unsent) > 65536 and not self._producerPaused:
+            self._sending = True
+            if self._producer is not None and len(self.unsent) > self.bufferSize:
                 self._producerPaused = True
                 self._producer.pauseProducing()
 
@@ -77,8 +81,13 @@ class MemoryTransport:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close when what was written has been sent, and no producer is left."""
-        self.disconnecting = True
+        """
+        Close when what was written has been sent.
+
+        A producer that is paused then is resumed first, and the connection waits for it to be unregistered.
+        """
+        if not self.disconnecting:
+            self.disconnecting = self._sending = True
 
     def abortConnection(self) -> None:
         """Reset: what is unsent is dropped."""
@@ -86,7 +95,7 @@ class MemoryTransport:
 
     def loseWriteConnection(self) -> None:
         """Send FIN behind what was written, and go on reading."""
-        self._wroteLast = True
+        self._wroteLast = self._sending = True
 
     def getPeer(self) -> MemoryAddress:
         """The address given for the other end."""
@@ -139,32 +148,46 @@ class MemoryTransport:
         """Forget the producer."""
         self._producer = None
         self._producerPaused = False
+        if self.disconnecting:
+            self._sending = True
 
     # Moved by the connection
 
     def send(self) -> bool:
-        """Move what the other end has room for; True where anything moved."""
-        other = self.other
-        if other.closed is not None or self._reset:
-            if self.unsent and not (self.unread or self._sawFIN):
-                # The end was seen already; what is written behind it is answered with a reset.
-                self._reset = True
-            self.unsent.clear()
+        """Move what the other end has room for; True where anything moved, or was waiting for all to be sent."""
+        if self.closed is not None:
             return False
-        room = self._capacity - len(other.unread)
-        moved = self.unsent[:room]
-        if moved:
-            other.unread += moved
-            del self.unsent[: len(moved)]
-        if self._producerPaused and not self.unsent:
+        moved = self._move()
+        if self.unsent or not self._sending:
+            return moved
+        self._sending = False
+        if self._producerPaused:
             self._producerPaused = False
             self._producer.resumeProducing()
-        if self._wroteLast and not self.unsent and not self._sentFIN:
+        elif self.disconnecting:
+            self._allSent = True
+        elif self._wroteLast and not self._sentFIN:
             self._sendFIN()
             if IHalfCloseableProtocol.providedBy(self.protocol):
                 self.protocol.writeConnectionLost()
-            return True
-        return bool(moved)
+        return True
+
+    def _move(self) -> bool:
+        other = self.other
+        if other.closed is None and not self._reset:
+            room = self._capacity - len(other.unread)
+            moved = self.unsent[:room]
+            other.unread += moved
+            del self.unsent[: len(moved)]
+            return bool(moved)
+        if self.unsent:
+            if self._reset:
+                self._writeFailed = True
+            elif not (self.unread or self._sawFIN):
+                # The end was seen already; what is written behind it is answered with a reset.
+                self._reset = True
+            self.unsent.clear()
+        return False
 
     def _sendFIN(self) -> None:
         self._sentFIN = True
@@ -178,14 +201,14 @@ class MemoryTransport:
             self.unsent.clear()
             self.other._reset = True
             return self._lose(ConnectionAborted())
-        if self.disconnecting:
-            # As Twisted's: nothing more is read, and it closes once all is sent.
-            return not self.unsent and self._producer is None and self._lose(ConnectionDone())
-        if self.paused:
-            return False
-        if self._reset:
+        if self._writeFailed or (self._reset and not (self.paused or self.disconnecting)):
             self.unread.clear()
             return self._lose(ConnectionLost())
+        if self.disconnecting:
+            # As Twisted's: nothing more is read.
+            return self._allSent and self._lose(ConnectionDone())
+        if self.paused:
+            return False
         if self.unread:
             size = min(next(self.cuts, 1 << 30), self.bufferSize)
             chunk = bytes(self.unread[:size])

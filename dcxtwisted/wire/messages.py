@@ -56,6 +56,7 @@ MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 _VERIFICATION = b"1.2.840.10008.1.1"
 
 _US = struct.Struct("<H")
+_unpackUS = _US.unpack_from
 _VALUE_HEAD = struct.Struct("<HHI")
 # Group length, then the head of the SOP class UID.
 _START = struct.Struct("<HHII HHI")
@@ -257,9 +258,10 @@ def parseMessage(contextID: int, elements: Mapping[int, bytes]) -> Message:
 
 
 def _required(elements: Mapping[int, bytes], element: int) -> int:
-    number = firstUS(elements, element)
-    if number is None:
-        raise RemoteProtocolError(f"a command without (0000,{element:04X})")
+    try:
+        number: int = _unpackUS(elements[element])[0]
+    except (KeyError, struct.error):
+        raise RemoteProtocolError(f"a command without (0000,{element:04X})") from None
     return number
 
 

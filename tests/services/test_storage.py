@@ -309,7 +309,7 @@ class RequestTests(ServiceTestCase):
         self.assertEqual(
             self.logged,
             [
-                "object refused with C000 (value of (7FE0,0010) cut by 9 bytes) for "
+                "object refused with C000 ('value of (7FE0,0010) cut by 9 bytes') for "
                 "<Association from 'A\\r\\nB' at 127.0.0.1>"
             ],
         )
@@ -477,7 +477,7 @@ class SetupTests(ServiceTestCase):
             for peer, _ in self.answered(StoreRefused(status, "kept?")):
                 self.assertEqual(peer.statuses, [0xA700])
                 self.assertEqual(comment(peer.received[-1]), "internal error")
-            self.assertLogged(f"OnStoreSetup: refused with status {status:04X}: kept?, which is no refusal", 4)
+            self.assertLogged(f"setting up an object: status {status:04X}, which is no refusal", 4)
 
     def test_raises(self) -> None:
         for peer, connection in self.answered(ZeroDivisionError("OnStoreSetup")):
@@ -486,7 +486,7 @@ class SetupTests(ServiceTestCase):
             self.assertEqual(self.log, ["OnStoreSetup"])
             connection.pump()
         self.assertFailuresLogged(*[ZeroDivisionError] * 4)
-        self.assertLogged("OnStoreSetup failed", 4)
+        self.assertLogged("setting up an object failed", 4)
 
     def test_nothingThatCanBeStoredIn(self) -> None:
         for answer in (True, 42, b"/bytes", object()):
@@ -519,7 +519,7 @@ class SetupTests(ServiceTestCase):
             form.release()
             connection.pump()
             self.assertEqual((peer.statuses, comment(peer.received[-1])), ([0xA700], "disk full"))
-        self.assertLogged("refused with status A700: disk full: [Errno 28] No space left on device", 3)
+        self.assertLogged("'disk full' (ENOSPC)", 3)
 
     def test_nothingBeforeTheAnswer(self) -> None:
         """The data set waits, all of it, and is not lost."""
@@ -636,7 +636,7 @@ class DoneTests(ServiceTestCase):
 
     def test_refusalThatIsPending(self) -> None:
         self.answered(StoreRefused(0xFF00), 0xA700, "abort")
-        self.assertLogged("OnStoreDone: refused with status FF00, which is no refusal", 4)
+        self.assertLogged("OnStoreDone: status FF00, which is no refusal", 4)
 
     def test_raises(self) -> None:
         for response in self.answered(KeyError("OnStoreDone"), 0xA700, "abort"):
@@ -893,11 +893,18 @@ class FinishFailureTests(ServiceTestCase):
 
     def test_causeIsLogged(self) -> None:
         refusal = StoreRefused(0xA700, "i/o error")
-        refusal.__cause__ = OSError(5, "Input/output error")
+        refusal.__cause__ = OSError(5, "Input/output error", "/store/DOE^JANE/1.2.dcm")
         peer, connection = self.listen(store=self.store(sink={"finish": refusal}))
         self.send(connection, peer)
         self.assertEqual((peer.statuses, comment(peer.received[-1])), ([0xA700], "i/o error"))
-        self.assertLogged("the store: refused with status A700: i/o error: [Errno 5] Input/output error")
+        self.assertLogged("the store: 'i/o error' (EIO)")
+        self.assertLogged("JANE", 0)
+
+    def test_commentIsEscaped(self) -> None:
+        """What an application says stands in one printable line."""
+        peer, connection = self.listen(store=self.store(sink={"finish": StoreRefused(0xA700, "a\r\nb\x1b[0m")}))
+        self.send(connection, peer)
+        self.assertLogged(r"A700 ('a\r\nb\x1b[0m')")
 
     def test_clearingFails(self) -> None:
         """Logged, told and answered as if it had not."""
