@@ -672,8 +672,10 @@ class CannotStartTests(TwistdTestCase):
         """Who started it is told, too."""
         program = Program(
             self,
-            [str(Path(sys.executable).parent / "twistd"), "dcxtwisted", "--port", LOOPBACK]
-            + ["--store-directory", "/proc/dicom-store"],
+            [
+                *(str(Path(sys.executable).parent / "twistd"), "dcxtwisted"),
+                *("--port", LOOPBACK, "--store-directory", "/proc/dicom-store"),
+            ],
             self.directory,
         )
         self.assertEqual(program.status(), 1)
