@@ -77,9 +77,15 @@ class _AsyncioEvents:
 def _inAsyncio(event: Callable[..., Answer[Any]]) -> Callable[..., Any]:
     def called(*args: object) -> Any:
         answer = event(*args)
-        if iscoroutine(answer):
-            return Deferred.fromFuture(asyncio.ensure_future(answer)).addErrback(_cancelled)
-        return answer
+        if not iscoroutine(answer):
+            return answer
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            answer.close()
+            # Made a task of a loop that nobody runs, it would never answer.
+            raise RuntimeError("asyncioEvents needs Twisted's asyncio reactor: twistd --reactor=asyncio") from None
+        return Deferred.fromFuture(loop.create_task(answer)).addErrback(_cancelled)
 
     return called
 

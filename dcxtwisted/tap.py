@@ -28,6 +28,7 @@ from zope.interface.verify import verifyObject
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import DEFAULT_AE_TITLE, DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
 from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
 
@@ -173,7 +174,10 @@ class ListenerService(MultiService):
         checked = "others are rejected" if configuration.checkCalledAETitle else "called AE titles are not checked"
         _log.info("AE title {title}; {checked}", title=configuration.AETitle, checked=checked)
         _log.info("storing below {directory}", directory=self._listener.storeDirectory)
-        _log.info("no access rules are set: everyone who can connect may store")
+        if type(self._listener.events) is DCXACCEvents:
+            _log.info("no access rules are set: everyone who can connect may store")
+        else:
+            _log.info("no access rules are set: OnConnection alone decides who may store")
         for port in self._listener.ports[:1]:
             address = port.getHost()
             if isinstance(address, IPv4Address | IPv6Address):

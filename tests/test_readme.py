@@ -41,7 +41,7 @@ def readme() -> str:
     """Return the text of the README."""
     file = CHECKOUT / "README.rst"
     # Where the tests run from an installation, it is the description of what is installed.
-    return file.read_text() if file.exists() else str(metadata("dcxtwisted").get_payload())
+    return file.read_text() if file.exists() else str(metadata("dcxtwisted").json["description"])
 
 
 def pythonBlocks() -> list[str]:

@@ -288,6 +288,7 @@ class FakeListener(Service):
     """What a listener service needs of a listener; it writes down what it is called for."""
 
     storeDirectory = "/store"
+    events = DCXACCEvents()
     configuration = Configuration(AETitle="MY AE", stopDeadline=30)
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ from dcxtwisted.interfaces import (
     IStoreParticipant,
     IStoreRequest,
     IStoreSink,
+    Outcome,
     StoredObject,
 )
 from dcxtwisted.statuses import (
@@ -232,7 +233,8 @@ def _refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) 
     association = exchange.association
     association.objectsRefused += 1
     _log.info(
-        "object refused with {status:04X} ({comment}) for {association}",
+        "object {instance} refused with {status:04X} ({comment}) for {association}",
+        instance=ascii(command.SOPInstanceUID),
         status=refusal.status,
         comment=ascii(refusal.comment),
         association=association,
@@ -376,6 +378,12 @@ class _Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
+        if stored.outcome is Outcome.KEPT_BOTH:
+            _log.warn(
+                "another object has the UID {instance}: kept beside it for {association}",
+                instance=ascii(self._request.SOPInstanceUID),
+                association=self._exchange.association,
+            )
         if self._service.participants:
             participating = Deferred.fromCoroutine(self._participate(stored))
             return participating.addCallbacks(self._published, self._notStored, errbackArgs=("a participant",))
@@ -409,7 +417,7 @@ class _Reception:
             return self._undo(StoreRefused(CANNOT_UNDERSTAND))
         if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in _PENDING:
             return self._keep(answer) if keepsObject(answer) else self._undo(StoreRefused(answer))
-        shown = f"{answer:X}" if isinstance(answer, int) else type(answer).__name__
+        shown = str(answer) if isinstance(answer, int) else type(answer).__name__
         _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 

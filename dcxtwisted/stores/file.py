@@ -114,7 +114,9 @@ class FileStore:
         return self._open("", request)
 
     def openAt(self, filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
-        """See ``IFileStore.openAt``."""
+        """See ``IFileStore.openAt``; a path where a directory stands is refused."""
+        if os.path.isdir(filename):
+            raise StoreRefused(OUT_OF_RESOURCES, "a directory stands at the path")
         return self._open(os.path.abspath(filename), request)
 
     def _open(self, filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:

@@ -96,7 +96,7 @@ class CommandTests(ServiceTestCase):
         ((status,), response) = (peer.statuses, peer.received[-1])
         self.assertEqual(self.log, [])
         self.assertEqual(self.associationOf(peer).objectsRefused, 1)
-        self.assertLogged("object refused with")
+        self.assertLogged(" refused with ")
         self.assertStoresNext(connection, peer)
         self.logged.clear()
         return status, comment(response)
@@ -309,7 +309,7 @@ class RequestTests(ServiceTestCase):
         self.assertEqual(
             self.logged,
             [
-                "object refused with C000 ('value of (7FE0,0010) cut by 9 bytes') for "
+                "object '1.2.3' refused with C000 ('value of (7FE0,0010) cut by 9 bytes') for "
                 "<Association from 'A\\r\\nB' at 127.0.0.1>"
             ],
         )
@@ -608,11 +608,11 @@ class DoneTests(ServiceTestCase):
     def test_noStatus(self) -> None:
         """A700, and logged; the pending ones would have the sender wait for ever."""
         for answer, shown in (
-            (70000, "11170"),
+            (70000, "70000"),
             (-1, "-1"),
-            (0x10000, "10000"),
-            (0xFF00, "FF00"),
-            (0xFF01, "FF01"),
+            (0x10000, "65536"),
+            (0xFF00, "65280"),
+            (0xFF01, "65281"),
             ("0000", "str"),
             (b"", "bytes"),
             (0.0, "float"),
