@@ -151,6 +151,11 @@ class AsyncioTests(SynchronousTestCase):
         self.assertIs(ask(events.OnStoreDone, *ARGUMENTS["OnStoreDone"]), later)
         self.assertEqual(provider.calls, list(ARGUMENTS.items())[:3])
 
+    def test_withoutItsReactor(self) -> None:
+        """Where no loop of asyncio runs a coroutine would never answer: it is not begun, and that is said."""
+        error = self.assertRaises(RuntimeError, ask, asyncioEvents(Sleeping()).OnConnection, *ARGUMENTS["OnConnection"])
+        self.assertIn("twistd --reactor=asyncio", str(error))
+
     def test_raises(self) -> None:
         events = asyncioEvents(RecordingEvents(OnConnection=AssociationRejected()))
         self.assertRaises(AssociationRejected, ask, events.OnConnection, *ARGUMENTS["OnConnection"])

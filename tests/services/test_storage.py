@@ -845,6 +845,20 @@ class WriteFailureTests(ServiceTestCase):
         self.assertEqual(self.log, ["OnStoreSetup", "open", "write", "abort", "OnStoreDone", "OnAssocEnd"])
 
 
+class OutcomeTests(ServiceTestCase):
+    def test_keptBesideAnother(self) -> None:
+        """Somebody will want to know that one UID stands for two objects."""
+        for outcome, times in ((Outcome.NEW, 0), (Outcome.IDENTICAL, 0), (Outcome.KEPT_BOTH, 1)):
+
+            def finish(head: Head, outcome: Outcome = outcome) -> StoredObject:
+                return StoredObject("/store/1.dcm", 1, head, outcome)
+
+            peer, connection = self.listen(store=self.store(sink={"finish": finish}))
+            self.send(connection, peer)
+            self.assertEqual(peer.statuses, [0])
+            self.assertLogged("another object has the UID '1.2.3': kept beside it for <Association from 'PEER'", times)
+
+
 class FinishFailureTests(ServiceTestCase):
     """An object that cannot be made durable, or cannot be cleared away."""
 

@@ -167,6 +167,11 @@ class NameTests(FileStoreTestCase):
         name = self.mktemp()
         self.assertEqual(self.put(self.makeStore(), at=name).filename, os.path.abspath(name))
 
+    def test_openAtADirectory(self) -> None:
+        """A path where a directory stands is no place for an object, nor is the name beside it."""
+        refused = self.assertRaises(StoreRefused, self.makeStore().openAt, self.root, StoreRequest())
+        self.assertEqual((refused.status, refused.comment), (0xA700, "a directory stands at the path"))
+
     def test_openAtTaken(self) -> None:
         """Another object under the application's own name is kept, too."""
         store = self.makeStore()
