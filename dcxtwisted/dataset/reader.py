@@ -21,11 +21,11 @@ import attrs
 from dcxtwisted.dataset.encodings import (
     BIG_ENDIAN,
     EXPLICIT,
-    HEAD_ORDER,
     IMPLICIT,
     LAST_WANTED,
     VRS,
     WANTED,
+    WANTED_TAGS,
     Encoding,
     View,
 )
@@ -278,6 +278,8 @@ class DataSetReader:
             low, high = 0x21, 0xFFFB
         else:
             low, high, run = 0x10000, 0xFFFB, headRun
+        valueStart = encoding.lengthSize
+        valueStop = valueStart + self._maximumValueLength
         last = end - 8
         while pos <= last:
             start = pos + 8
@@ -317,9 +319,11 @@ class DataSetReader:
                 return end
             if run is not None:
                 match = run(view, pos)
+                while match.lastindex:
+                    tagBytes, value = match.groups()
+                    self._keep(WANTED_TAGS[tagBytes], value[valueStart:valueStop])
+                    match = run(view, match.end())
                 pos = match.end()
-                if low > 0x21 and match.lastindex:
-                    self._keepAll(match.groups())
         self._needed = 8
         return pos
 
@@ -426,17 +430,6 @@ class DataSetReader:
             self._quirks["repeated element"] = None
         else:
             self._found[tag] = value
-
-    def _keepAll(self, groups: tuple[bytes | None, ...]) -> None:
-        """Keep what a run over the head passed."""
-        start = self._encoding.lengthSize
-        stop = start + self._maximumValueLength
-        values = {tag: value[start:stop] for tag, value in zip(HEAD_ORDER, groups, strict=True) if value is not None}
-        if not self._found:
-            self._found = values
-            return
-        for tag, value in values.items():
-            self._keep(tag, value)
 
     def _countNativePixels(self) -> None:
         if self._inflation is None and self._syntax.startswith(_ENCAPSULATED_ROOTS):
