@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -74,13 +75,25 @@ PresentationContext1 = CTImageStorage\\Explicit
 PresentationContexts = CT
 """
 
+
+def _dcmtk(name: str) -> str:
+    """Return the path of a program of DCMTK; pynetdicom installs others of the same names into its environment."""
+    for directory in os.get_exec_path():
+        path = shutil.which(name, path=directory)
+        if path is not None:
+            said = subprocess.run([path, "--version"], capture_output=True, check=False, timeout=10).stdout
+            if b"$dcmtk" in said:
+                return path
+    return name
+
+
 #: Every receiver that can be measured. Only dcxtwisted-durable lets the disk have an object before it answers.
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
     "dcxtwisted-durable": _ours(),
-    "storescp": Receiver(("storescp", "--fork", *_DCMTK), _NO_DELAY),
+    "storescp": Receiver((_dcmtk("storescp"), "--fork", *_DCMTK), _NO_DELAY),
     "dcmrecv": Receiver(
-        ("dcmrecv", "-xf", "{configuration}", "Default", *_DCMTK),
+        (_dcmtk("dcmrecv"), "-xf", "{configuration}", "Default", *_DCMTK),
         _NO_DELAY,
         _DCMRECV_PROFILE,
         isSerial=True,
