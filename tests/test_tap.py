@@ -4,6 +4,7 @@ The listener under twistd: its options, what concerns the process, and the real 
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import re
@@ -343,6 +344,8 @@ class ListenerServiceTests(SynchronousTestCase):
         self.patch(signal, "pthread_sigmask", lambda how, which: self.masks.append((how, set(which))))
         self.left: list[int] = []
         self.patch(os, "_exit", self.left.append)
+        self.frozen: list[list[str]] = []
+        self.patch(gc, "freeze", lambda: self.frozen.append([*listener.calls]))
 
     def lines(self, events: Sequence[LogEvent]) -> list[str]:
         return [formatEvent(event) for event in events if event["log_namespace"] == "dcxtwisted.tap"]
@@ -367,6 +370,7 @@ class ListenerServiceTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.listener.calls, ["privileged start", "start"])
+        self.assertEqual(self.frozen, [["privileged start", "start"]])
         self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (4096, 4096))])
         self.assertIs(self.reactor.seconds, time.monotonic)
         self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
