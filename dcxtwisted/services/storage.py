@@ -399,7 +399,7 @@ class _Reception:
             answer = ask(self._service.events.OnStoreDone, stored.filename, True, self._request)
         except Exception:
             return self._undecided(Failure())
-        # An instance check against Deferred, an abstract class, takes 0.3 us: the usual answers are told first.
+        # An instance check against Deferred, an abstract class, takes 0.2 us: the usual answers are told first.
         if answer is True or answer is None or not isinstance(answer, Deferred):
             return self._decided(answer)
         return answer.addCallbacks(self._decided, self._undecided)

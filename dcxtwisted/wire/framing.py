@@ -156,7 +156,7 @@ class Framer:
         Return the PDV of a P-DATA-TF that begins here and holds no other; None where something else stands here.
 
         A short cut past the header of the PDU, where P-DATA is known to be welcome: one PDV in one PDU is what peers
-        send, and costs 0.8 us so and 1.7 us by way of C{next}. Nothing is lost by asking.
+        send, and passes the core in 1.4 us so, in 1.8 us by way of C{next}. Nothing is lost by asking.
         """
         view, start = self._view, self._offset
         available = len(view) - start
