@@ -193,6 +193,7 @@ class AssociationProtocol(Protocol):
                 else:
                     _HAPPENED[type(event)](self, event)
         except Exception:
+            # A mistake of this library's own: it ends the association it showed on, and no other.
             _log.failure("an association failed")
             self._draining = False
             self.abort()
@@ -298,6 +299,7 @@ class AssociationProtocol(Protocol):
                 association,
             )
         except Exception:
+            # The application's own code: whatever it raises is its answer.
             self._decided(Failure(), association)
             return
         if isinstance(answer, Deferred):
@@ -450,7 +452,6 @@ class AssociationProtocol(Protocol):
 
 
 _HAPPENED: Final[dict[type, Callable[[AssociationProtocol, Any], None]]] = {
-    PDVReceived: AssociationProtocol._pdvReceived,
     Transmit: AssociationProtocol._transmit,
     Directive: AssociationProtocol._directed,
     AssociateRQ: AssociationProtocol._associateRequested,

@@ -162,6 +162,7 @@ class DIMSEProvider:
             try:
                 receiver = service.requestReceived(request, exchange)
             except Exception:
+                # Whatever a service raises, here and below, ends its own request and nothing else.
                 self._serviceFailed(Failure(), exchange)
         if request.hasDataSet:
             self._receiveInto(receiver, exchange)

@@ -85,6 +85,7 @@ class AssociationFactory:
         try:
             answer = ask(event, *args)
         except Exception:
+            # The application's own code may raise whatever it likes.
             _log.failure("an event failed")
         else:
             if isinstance(answer, Deferred):

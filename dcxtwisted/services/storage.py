@@ -181,6 +181,7 @@ class StorageService:
                 return self._openLater(place, command, request, exchange)
             sink = self._open(place, request)
         except Exception:
+            # Of the application's code, or of a store's: here and below the sender is told, and the rest goes on.
             _refuse(command, exchange, _refusalFrom(Failure(), "setting up an object"))
             return None
         if isinstance(sink, Deferred):

@@ -37,14 +37,16 @@ class Directories:
 
     def make(self, directory: str) -> None:
         """Make a directory that is not there, and forget what was known about it and those above it."""
-        above = directory
-        while above != os.path.dirname(above):
-            self._settled.pop(above, None)
-            above = os.path.dirname(above)
+        self._forget(directory)
         try:
             os.makedirs(directory, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), directory) from error
+
+    def _forget(self, directory: str) -> None:
+        while directory != os.path.dirname(directory):
+            self._settled.pop(directory, None)
+            directory = os.path.dirname(directory)
 
     def settle(self, directory: str) -> None:
         """
@@ -53,6 +55,9 @@ class Directories:
         Inside the store that ends at the root, elsewhere at the top of the file system.
         """
         identity: tuple[int, int] | None = synchronize(directory)
+        if self._settled.get(directory, identity) != identity:
+            # Made anew by somebody else, and those above it perhaps too.
+            self._forget(directory)
         walked = {}
         while directory != self._root and (identity is None or self._settled.get(directory) != identity):
             walked[directory] = identity or (0, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from errno import EISDIR
 from typing import Final, NoReturn
 
 from twisted.internet.defer import Deferred, succeed
@@ -115,8 +116,6 @@ class FileStore:
 
     def openAt(self, filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         """See ``IFileStore.openAt``; a path where a directory stands is refused."""
-        if os.path.isdir(filename):
-            raise StoreRefused(OUT_OF_RESOURCES, "a directory stands at the path")
         return self._open(os.path.abspath(filename), request)
 
     def _open(self, filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
@@ -146,6 +145,8 @@ class FileStore:
 
     def _create(self, filename: str, lead: bytes) -> UnnamedFile:
         """Return a new file where it can be given its name; a root that went away is not made again."""
+        if filename and os.path.isdir(filename):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
         directory = os.path.dirname(filename) if filename else self.root
         try:
             fd, name = self._createIn(directory)

@@ -42,6 +42,7 @@ _COMMENTS: Final = {
     errno.EPERM: "permission denied",
     errno.ENOENT: "no such directory",
     errno.ENOTDIR: "no such directory",
+    errno.EISDIR: "a directory stands at the path",
     errno.ENAMETOOLONG: "file name too long",
     errno.EFBIG: "file too large",
 }
