@@ -31,6 +31,8 @@ class Configuration:
     :ivar AETitle: how this listener calls itself.
     :ivar checkCalledAETitle: refuse associations that call another AE title (1/1/7).
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
+    :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
+        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -40,6 +42,7 @@ class Configuration:
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
+    operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
     ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
     progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))

@@ -58,6 +58,7 @@ class AssociationFactory:
             configuration.maximumLength,
             IMPLEMENTATION_CLASS_UID,
             IMPLEMENTATION_VERSION_NAME,
+            configuration.operationsWindow,
         )
         self.protocols: set[AssociationProtocol] = set()
         self.associations: set[Association] = set()

@@ -62,12 +62,14 @@ class Supported:
 
     :ivar transferSyntaxes: gives the transfer syntaxes taken for an abstract syntax, None where it is not supported.
     :ivar maximumLength: the P-DATA-TF length to advertise; 0 for no limit.
+    :ivar operationsWindow: the most operations that a peer may have outstanding, where it proposes to.
     """
 
     transferSyntaxes: Callable[[str], Container[str] | None]
     maximumLength: int
     implementationClassUID: str
     implementationVersionName: str
+    operationsWindow: int = 1
 
 
 @attrs.frozen
@@ -79,12 +81,14 @@ class Negotiated:
     :ivar contexts: the accepted contexts by ID.
     :ivar proposed: abstract syntaxes of all proposed contexts by ID, the refused ones too.
     :ivar maximumLengthToSend: the largest P-DATA-TF body the peer takes; 0 for no limit.
+    :ivar operationsWindow: how many operations the peer may have outstanding; 1 where it proposed no window.
     """
 
     accept: AssociateAC
     contexts: Mapping[int, AcceptedContext]
     proposed: Mapping[int, str]
     maximumLengthToSend: int
+    operationsWindow: int = 1
 
 
 def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | AssociateRJ:
@@ -116,7 +120,8 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
         presentationContexts=tuple(results),
         userInformation=_userInformation(request.userInformation, contexts, supported),
     )
-    return Negotiated(accept, contexts, proposed, maximumLength)
+    window = accept.userInformation.asynchronousOperationsWindow
+    return Negotiated(accept, contexts, proposed, maximumLength, 1 if window is None else window.invoked)
 
 
 def _result(proposal: PresentationContextProposal, supported: Supported) -> PresentationContextResult:
@@ -154,7 +159,12 @@ def _userInformation(
         maximumLength=supported.maximumLength,
         implementationClassUID=supported.implementationClassUID,
         implementationVersionName=supported.implementationVersionName,
-        asynchronousOperationsWindow=None if window is None else AsynchronousOperationsWindow(1, 1),
+        # This side invokes nothing: 1 is the least that can be said (PS3.7 D.3.3.3).
+        asynchronousOperationsWindow=None
+        if window is None
+        else AsynchronousOperationsWindow(
+            min(window.invoked or supported.operationsWindow, supported.operationsWindow), 1
+        ),
         # Storage and verification are served as SCP only: never 1 where 0 was proposed (PS3.7 D.3.3.4).
         roleSelections=tuple(
             RoleSelection(role.SOPClassUID, True, False)
