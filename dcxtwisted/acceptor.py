@@ -5,6 +5,7 @@ The embedding API: a listener as a Twisted service, joined from its parts.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from os.path import abspath
 from typing import Any, TypeAlias, cast
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
@@ -89,14 +91,17 @@ class DCXACC(Service):
         self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
         self._memory = MemoryStore()
+        eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
         services: list[IDIMSEService] = [
-            VerificationService(self.events),
+            VerificationService(self.events, eventDeadline),
             StorageService(
                 self.events,
                 self._files if store is None else store,
                 self._files,
                 self._memory,
                 self.storeDirectory,
+                eventDeadline,
+                Deadline(self._clock, self.configuration.storeDeadline),
                 participants,
             ),
         ]
@@ -120,6 +125,11 @@ class DCXACC(Service):
     def associations(self) -> Sequence[IAssociation]:
         """Every accepted association that is not over."""
         return list(self.factory.associations)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened to connections and associations since the start, by name."""
+        return Counter(self.factory.admission.counts)
 
     @property
     def ports(self) -> Sequence[IListeningPort]:

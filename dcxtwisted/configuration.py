@@ -36,7 +36,17 @@ class Configuration:
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
+    :ivar minimumRate: bytes a second that have to come inside a message, on the average of ``progressDeadline``.
+    :ivar writeStallDeadline: seconds after which a peer that does not read what it is sent is let go.
+    :ivar connectionEventDeadline: seconds that OnConnection may take; then the association is rejected (2/1/1).
+    :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
+    :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
+    :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
+    :ivar maximumAssociationsPerAddress: the same for one address of a peer.
+    :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
+    :ivar maximumConnectionsBeforeAssociation: connections without an association at a time; beyond this the one that
+        has waited longest is closed, of the address that has most of them.
     """
 
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
@@ -46,4 +56,15 @@ class Configuration:
     ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
     progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    minimumRate: float = attrs.field(default=1024.0, validator=attrs.validators.ge(0))
+    writeStallDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    connectionEventDeadline: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
+    eventDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    storeDeadline: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
     stopDeadline: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
+    maximumAssociationsPerAETitle: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
+    maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))

@@ -137,6 +137,7 @@ class IAssociation(Interface):
     implementationVersionName: str = Attribute("The peer's implementation version name, '' where it gave none.")
     userIdentity: UserIdentityRequest | None = Attribute("The peer's UserIdentityRequest (PS3.7 D.3.3.7), or None.")
     maximumLengthToSend: int = Attribute("The largest P-DATA-TF body the peer takes, in bytes; 0 for no limit.")
+    operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
     objectsStored: int = Attribute("C-STORE requests answered with 0000 or Bxxx.")
     objectsRefused: int = Attribute("C-STORE requests answered otherwise.")

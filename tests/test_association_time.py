@@ -90,6 +90,7 @@ class DeadlineTests(ListenerTestCase):
             self.assertTimesOutAfter(60, peer)
 
     def test_progress(self) -> None:
+        self.listen(minimumRate=0)
         peer = self.associate()
         whole = dataSet(size=1000)
         peer.send(storeCommand())
@@ -110,7 +111,7 @@ class DeadlineTests(ListenerTestCase):
 
     def test_whatWeWaitForDoesNotCount(self) -> None:
         """Hours for OnStoreSetup, a write, an fsync and OnStoreDone; then the peer's time begins anew."""
-        self.listen(silenceDeadline=70, progressDeadline=60)
+        self.listen(silenceDeadline=70, progressDeadline=60, eventDeadline=10000, storeDeadline=10000)
         self.hold("open", "write", "finish")
         done = self.later()
         self.answer(OnStoreDone=done)
@@ -143,6 +144,7 @@ class DeadlineTests(ListenerTestCase):
 
     def test_heldUpBehindAnotherRequest(self) -> None:
         """A data set that is not let in is no fault of its sender."""
+        self.listen(eventDeadline=10000)
         later = self.later()
         self.answer(OnEcho=later)
         peer = self.associate()
@@ -153,6 +155,7 @@ class DeadlineTests(ListenerTestCase):
         self.assertTimesOutAfter(60, peer)
 
     def test_releaseWaitsAsLongAsItTakes(self) -> None:
+        self.listen(eventDeadline=10000)
         later = self.later()
         self.answer(OnEcho=later)
         peer = self.associate()

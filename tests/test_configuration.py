@@ -27,10 +27,20 @@ class ConfigurationTests(SynchronousTestCase):
                 "AETitle": "DCXTWISTED",
                 "checkCalledAETitle": False,
                 "maximumLength": 131072,
+                "operationsWindow": 8,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
+                "minimumRate": 1024.0,
+                "writeStallDeadline": 60.0,
+                "connectionEventDeadline": 15.0,
+                "eventDeadline": 60.0,
+                "storeDeadline": 300.0,
                 "stopDeadline": 30.0,
+                "maximumAssociations": 1000,
+                "maximumAssociationsPerAddress": 200,
+                "maximumAssociationsPerAETitle": None,
+                "maximumConnectionsBeforeAssociation": 500,
             },
         )
         self.assertEqual(DEFAULT_PORT, 11112)
@@ -53,8 +63,32 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertRefused("maximumLength", -1, 1, 7, 0x100000000)
 
     def test_deadlines(self) -> None:
-        for name in ("ARTIM", "silenceDeadline", "progressDeadline"):
+        for name in (
+            "ARTIM",
+            "silenceDeadline",
+            "progressDeadline",
+            "writeStallDeadline",
+            "connectionEventDeadline",
+            "eventDeadline",
+            "storeDeadline",
+        ):
             self.assertTaken(name, 0.001, 1, 86400.0)
             self.assertRefused(name, 0, -1)
-        self.assertTaken("stopDeadline", 0, 1.5)
-        self.assertRefused("stopDeadline", -0.1)
+        for name in ("stopDeadline", "minimumRate"):
+            self.assertTaken(name, 0, 1.5)
+            self.assertRefused(name, -0.1)
+
+    def test_limits(self) -> None:
+        self.assertTaken("maximumAssociationsPerAETitle", None)
+        for name in (
+            "maximumAssociations",
+            "maximumAssociationsPerAddress",
+            "maximumAssociationsPerAETitle",
+            "maximumConnectionsBeforeAssociation",
+        ):
+            self.assertTaken(name, 1, 100000)
+            self.assertRefused(name, 0, -1)
+
+    def test_operationsWindow(self) -> None:
+        self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
+        self.assertRefused("operationsWindow", 0, -1, 0x10000)

@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcxtwisted.dataset import DataSetReader, Head, Wholeness
-from dcxtwisted.errors import StoreRefused
+from dcxtwisted.deadlines import Deadline
+from dcxtwisted.errors import DeadlinePassed, StoreRefused
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import (
     IN_MEMORY,
@@ -139,6 +140,8 @@ class StorageService:
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
     :param root: what stands before the file name that OnStoreSetup is given.
+    :param eventDeadline: for one answer of an event or of a participant.
+    :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
     """
 
@@ -151,9 +154,13 @@ class StorageService:
         files: IFileStore,
         memory: IStore,
         root: str,
+        eventDeadline: Deadline,
+        storeDeadline: Deadline,
         participants: Sequence[IStoreParticipant] = (),
     ) -> None:
         self.events = events
+        self.eventDeadline = eventDeadline
+        self.storeDeadline = storeDeadline
         self.participants = participants
         self._store = store
         self._files = files
@@ -179,7 +186,7 @@ class StorageService:
             place = ask(self.events.OnStoreSetup, filename, request)
             if place is not None and isinstance(place, Deferred):
                 return self._openLater(place, command, request, exchange)
-            sink = self._open(place, request)
+            sink = self._openWithin(place, request)
         except Exception:
             # Of the application's code, or of a store's: here and below the sender is told, and the rest goes on.
             _refuse(command, exchange, _refusalFrom(Failure(), "setting up an object"))
@@ -211,7 +218,12 @@ class StorageService:
     def _openLater(
         self, place: Deferred[_Place], command: CStoreRequest, request: StoreRequest, exchange: IExchange
     ) -> Deferred[IDataSetReceiver | None]:
-        return self._received(place.addCallback(self._open, request), command, request, exchange)
+        answer = self.eventDeadline.of(place, "OnStoreSetup")
+        return self._received(answer.addCallback(self._openWithin, request), command, request, exchange)
+
+    def _openWithin(self, place: _Place, request: StoreRequest) -> IStoreSink | Deferred[IStoreSink]:
+        sink = self._open(place, request)
+        return self.storeDeadline.of(sink, "opening a sink") if isinstance(sink, Deferred) else sink
 
     def _received(
         self,
@@ -255,6 +267,9 @@ def _refusalFrom(failure: Failure, what: str) -> StoreRefused:
             return error
         # The sender would take it for a success, and nothing is kept.
         _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)
+    elif isinstance(error, DeadlinePassed):
+        _log.error("{what}: no answer within {seconds}", what=what, seconds=error)
+        return StoreRefused(OUT_OF_RESOURCES, "took too long")
     elif isinstance(error, CancelledError):
         return StoreRefused(OUT_OF_RESOURCES, "cancelled")
     else:
@@ -298,7 +313,7 @@ class _Reception:
         try:
             waiting = self._write(view)
             if waiting is not None:
-                waiting.addErrback(self._failed)
+                waiting = self._service.storeDeadline.of(waiting, "writing an object").addErrback(self._failed)
         except Exception:
             self._failed(Failure())
             return None
@@ -338,7 +353,8 @@ class _Reception:
         if isinstance(finishing, StoredObject):
             self._stored(finishing)
         elif isinstance(finishing, Deferred):
-            finishing.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
+            finished = self._service.storeDeadline.of(finishing, "finishing an object")
+            finished.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
         else:
             self._notStored(Failure(TypeError(f"a sink finished with {type(finishing).__name__}")), "the store")
 
@@ -360,9 +376,13 @@ class _Reception:
     def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
         """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
         cleared = self._clear()
-        cleared.addCallback(lambda ignored: ask(self._service.events.OnStoreDone, "", False, self._request))
+        cleared.addCallback(self._tellOfFailure)
         cleared.addErrback(_eventFailed)
         return cleared.addCallback(lambda ignored: _refuse(self._command, self._exchange, refusal))
+
+    def _tellOfFailure(self, ignored: object) -> object:
+        answer = ask(self._service.events.OnStoreDone, "", False, self._request)
+        return self._service.eventDeadline.of(answer, "OnStoreDone") if isinstance(answer, Deferred) else answer
 
     def _undo(self, refusal: StoreRefused) -> Deferred[object]:
         """The application was asked, and the object is not to be kept: clear up, then answer."""
@@ -372,7 +392,10 @@ class _Reception:
         """Remove what this request made, once; the Deferred never fails."""
         self._request.stored = None
         if self._cleared is None:
-            self._cleared = maybeDeferred(self._sink.abort).addErrback(_abortFailed)
+            aborting = maybeDeferred(self._sink.abort)
+            self._cleared = self._service.storeDeadline.of(aborting, "clearing up after an object").addErrback(
+                _abortFailed
+            )
         return self._cleared
 
     # Success, so far
@@ -392,7 +415,8 @@ class _Reception:
 
     async def _participate(self, stored: StoredObject) -> StoredObject:
         for participant in self._service.participants:
-            await maybeDeferred(participant.stored, stored, self._request)
+            participating = maybeDeferred(participant.stored, stored, self._request)
+            await self._service.eventDeadline.of(participating, "a participant")
         return stored
 
     def _published(self, stored: StoredObject) -> object:
@@ -403,7 +427,7 @@ class _Reception:
         # An instance check against Deferred, an abstract class, takes 0.2 us: the usual answers are told first.
         if answer is True or answer is None or not isinstance(answer, Deferred):
             return self._decided(answer)
-        return answer.addCallbacks(self._decided, self._undecided)
+        return self._service.eventDeadline.of(answer, "OnStoreDone").addCallbacks(self._decided, self._undecided)
 
     def _undecided(self, failure: Failure) -> object:
         error = failure.value
@@ -438,7 +462,9 @@ def _abortFailed(failure: Failure) -> None:
 
 def _eventFailed(failure: Failure) -> None:
     # A refusal is an answer, and the answer is ignored.
-    if failure.check(StoreRefused) is None:
+    if failure.check(DeadlinePassed):
+        _log.error("OnStoreDone did not answer within {seconds}", seconds=failure.value)
+    elif failure.check(StoreRefused) is None:
         _log.failure("OnStoreDone failed", failure)
 
 

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from dcxtwisted.dataset import Head, Wholeness
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IN_MEMORY, IDataSetReceiver, IDIMSEService, Outcome, StoredObject
 from dcxtwisted.interfaces import IStoreRequest as IRequest
@@ -63,7 +64,8 @@ class SupportsTests(SynchronousTestCase):
 
     def test_syntaxes(self) -> None:
         store = FakeStore()
-        service = StorageService(None, store, store, store, "/root")  # type: ignore[arg-type]  # asked nothing here
+        late = Deadline(Clock(), 60)
+        service = StorageService(None, store, store, store, "/root", late, late)  # type: ignore[arg-type]  # asked nothing
         self.assertIs(service.supports(CT), TRANSFER_SYNTAXES)
         self.assertIsNone(service.supports(VERIFICATION))
         self.assertIsNone(service.supports("1.2.840.10008.1.3.10"))
