@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 import attrs
 
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
+# Seconds of the longest deadline, eleven days: what a reactor waits for at once fits 31 bits of milliseconds.
+_LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
@@ -21,6 +26,11 @@ def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int
 def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
     if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
+
+
+def _deadline(default: float) -> float:
+    field: float = attrs.field(default=default, validator=[attrs.validators.gt(0.0), attrs.validators.le(_LONGEST)])
+    return field
 
 
 @attrs.frozen(kw_only=True)
@@ -53,18 +63,64 @@ class Configuration:
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
-    ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
-    progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    minimumRate: float = attrs.field(default=1024.0, validator=attrs.validators.ge(0))
-    writeStallDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    connectionEventDeadline: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
-    eventDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    storeDeadline: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
-    stopDeadline: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    ARTIM: float = _deadline(30.0)
+    silenceDeadline: float = _deadline(600.0)
+    progressDeadline: float = _deadline(60.0)
+    minimumRate: float = attrs.field(default=1024.0, validator=[attrs.validators.ge(0), attrs.validators.le(1e9)])
+    writeStallDeadline: float = _deadline(60.0)
+    connectionEventDeadline: float = _deadline(15.0)
+    eventDeadline: float = _deadline(60.0)
+    storeDeadline: float = _deadline(300.0)
+    stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
     maximumAssociationsPerAETitle: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
     maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))
+
+
+def _optionalInt(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+def _bool(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+# By the annotation: how a value is read, and what one looks like.
+_READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "str": (str, "text"),
+    "bool": (_bool, "yes or no"),
+    "int": (int, "a whole number"),
+    "int | None": (_optionalInt, "a whole number or 'none'"),
+    "float": (float, "a number"),
+}
+
+
+def readSetting(setting: str) -> tuple[str, Any]:
+    """
+    Return the name and the value of a setting given as ``NAME=VALUE``; the value is not validated yet.
+
+    :raises ValueError: there is none of that name, or the text is no value of its kind.
+    """
+    name, equals, text = setting.partition("=")
+    known = attrs.fields_dict(Configuration)
+    if not equals:
+        raise ValueError(f"a setting is given as NAME=VALUE, not {setting!r}")
+    if name not in known:
+        raise ValueError(f"there is no setting {name!r}, but {', '.join(sorted(known, key=str.lower))}")
+    read, kind = _READERS[str(known[name].type)]
+    try:
+        return name, read(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{name} takes {kind}, not {text!r}") from None
+
+
+def writtenSetting(value: Any) -> str:
+    """Return the value of a setting as ``readSetting`` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

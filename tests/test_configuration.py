@@ -7,7 +7,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
+from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -73,10 +73,10 @@ class ConfigurationTests(SynchronousTestCase):
             "storeDeadline",
         ):
             self.assertTaken(name, 0.001, 1, 86400.0)
-            self.assertRefused(name, 0, -1)
+            self.assertRefused(name, 0, -1, 1_000_001, float("inf"), float("nan"))
         for name in ("stopDeadline", "minimumRate"):
             self.assertTaken(name, 0, 1.5)
-            self.assertRefused(name, -0.1)
+            self.assertRefused(name, -0.1, float("inf"), float("nan"))
 
     def test_limits(self) -> None:
         self.assertTaken("maximumAssociationsPerAETitle", None)
@@ -92,3 +92,43 @@ class ConfigurationTests(SynchronousTestCase):
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
         self.assertRefused("operationsWindow", 0, -1, 0x10000)
+
+
+class SettingTests(SynchronousTestCase):
+    """Settings as text."""
+
+    def test_read(self) -> None:
+        for setting, expected in (
+            ("AETitle=MY=AE", ("AETitle", "MY=AE")),
+            ("checkCalledAETitle=yes", ("checkCalledAETitle", True)),
+            ("checkCalledAETitle=no", ("checkCalledAETitle", False)),
+            ("maximumAssociations=50", ("maximumAssociations", 50)),
+            ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
+            ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
+            ("ARTIM=0.5", ("ARTIM", 0.5)),
+        ):
+            self.assertEqual(readSetting(setting), expected)
+
+    def test_written(self) -> None:
+        """Each default, written, is read as what it was."""
+        for name, value in attrs.asdict(Configuration()).items():
+            self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
+        self.assertEqual(writtenSetting(True), "yes")
+
+    def test_refused(self) -> None:
+        for setting, said in (
+            ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
+            ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
+            ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
+            ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
+            (
+                "maximumAssociationsPerAETitle=",
+                "maximumAssociationsPerAETitle takes a whole number or 'none', not ''",
+            ),
+        ):
+            with self.assertRaises(ValueError) as caught:
+                readSetting(setting)
+            self.assertEqual(str(caught.exception), said)
+        with self.assertRaises(ValueError) as caught:
+            readSetting("artim=1")
+        self.assertIn("there is no setting 'artim', but AETitle, ARTIM, ", str(caught.exception))
