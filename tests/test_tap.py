@@ -184,7 +184,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_badSettings(self) -> None:
         self.assertEqual(self.refused("--set", "ARTIM=soon"), "--set: ARTIM takes a number, not 'soon'")
-        self.assertEqual(self.refused("--set", "ARTIM=0"), "'ARTIM' must be > 0: 0.0")
+        self.assertEqual(self.refused("--set", "ARTIM=0"), "'ARTIM' must be > 0.0: 0.0")
 
     def test_badPort(self) -> None:
         self.assertEqual(self.refused("--port", "70000"), "a port number is 0 to 65535, not 70000")
