@@ -100,7 +100,7 @@ class _Association:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._received = b""
         try:
-            self._socket.sendall(_associateRQ(called))
+            self._socket.sendall(associateRQ(called))
             self.maximumLength = _acceptedLength(self._readPDU())
         except BaseException:
             self.close()
@@ -194,7 +194,7 @@ def _item(itemType: int, value: bytes) -> bytes:
     return pack(">BxH", itemType, len(value)) + value
 
 
-def _associateRQ(called: bytes) -> bytes:
+def associateRQ(called: bytes) -> bytes:
     """Return an A-ASSOCIATE-RQ that proposes CT images in explicit VR little endian (PS3.8 9.3.2)."""
     context = pack(">Bxxx", CONTEXT_ID) + _item(0x30, CT_IMAGE_STORAGE) + _item(0x40, EXPLICIT_VR_LITTLE_ENDIAN)
     user = _item(0x51, pack(">L", 16384)) + _item(0x52, b"2.25.271828182845904523536028747") + _item(0x55, b"LOAD")

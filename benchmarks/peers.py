@@ -76,7 +76,7 @@ PresentationContexts = CT
 """
 
 
-def _dcmtk(name: str) -> str:
+def dcmtkProgram(name: str) -> str:
     """Return the path of a program of DCMTK; pynetdicom installs others of the same names into its environment."""
     for directory in os.get_exec_path():
         path = shutil.which(name, path=directory)
@@ -91,9 +91,9 @@ def _dcmtk(name: str) -> str:
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
     "dcxtwisted-durable": _ours(),
-    "storescp": Receiver((_dcmtk("storescp"), "--fork", *_DCMTK), _NO_DELAY),
+    "storescp": Receiver((dcmtkProgram("storescp"), "--fork", *_DCMTK), _NO_DELAY),
     "dcmrecv": Receiver(
-        (_dcmtk("dcmrecv"), "-xf", "{configuration}", "Default", *_DCMTK),
+        (dcmtkProgram("dcmrecv"), "-xf", "{configuration}", "Default", *_DCMTK),
         _NO_DELAY,
         _DCMRECV_PROFILE,
         isSerial=True,
@@ -122,6 +122,17 @@ class Bounds:
         return max(count, associations)
 
 
+def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[str], dict[str, str]]:
+    """Return the new store directory of a receiver that is to be started, its command and its environment."""
+    directory = scratch / "store"
+    directory.mkdir()
+    configuration = scratch / "configuration"
+    configuration.write_text(receiver.configuration)
+    names = {"port": port, "directory": directory, "configuration": configuration}
+    command = [argument.format(**names) for argument in receiver.command]
+    return directory, command, {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+
+
 def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, scratch: Path) -> Measurement:
     """
     Start a receiver, send to it, and end it.
@@ -131,14 +142,8 @@ def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, sc
     :raises ValueError: if there are no CT images of that size.
     :raises ReceiverError: if the receiver cannot be started, or ends.
     """
-    directory = scratch / "store"
-    directory.mkdir()
-    configuration = scratch / "configuration"
-    configuration.write_text(receiver.configuration)
     port = freePort()
-    names = {"port": port, "directory": directory, "configuration": configuration}
-    command = [argument.format(**names) for argument in receiver.command]
-    environment = {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+    directory, command, environment = prepare(receiver, port, scratch)
     peaks: list[int] = []
     with ReceiverProcess(command, port, scratch / "log", bounds.receiverCores, environment) as process:
         # What happens once in a process is no part of its speed.
