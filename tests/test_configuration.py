@@ -27,6 +27,7 @@ class ConfigurationTests(SynchronousTestCase):
                 "AETitle": "DCXTWISTED",
                 "checkCalledAETitle": False,
                 "maximumLength": 131072,
+                "operationsWindow": 8,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -51,6 +52,10 @@ class ConfigurationTests(SynchronousTestCase):
     def test_maximumLength(self) -> None:
         self.assertTaken("maximumLength", 0, 8, 16384, 0xFFFFFFFF)
         self.assertRefused("maximumLength", -1, 1, 7, 0x100000000)
+
+    def test_operationsWindow(self) -> None:
+        self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
+        self.assertRefused("operationsWindow", 0, -1, 0x10000)
 
     def test_deadlines(self) -> None:
         for name in ("ARTIM", "silenceDeadline", "progressDeadline"):
