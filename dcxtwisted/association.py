@@ -24,7 +24,7 @@ from dcxtwisted.transports import ReadSize, Transport, Unread, acknowledgerOf, h
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.items import UserIdentityRequest
+from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
 from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
@@ -68,7 +68,9 @@ class Association:
         self.callingHost = hostOf(self.peerAddress)
         self.implementationClassUID = information.implementationClassUID
         self.implementationVersionName = information.implementationVersionName
-        self.userIdentity: UserIdentityRequest | None = information.userIdentity
+        identity = information.userIdentity
+        isKnown = identity is not None and identity.identityType in USER_IDENTITY_TYPES
+        self.userIdentity: UserIdentityRequest | None = identity if isKnown else None
         self.acceptedContexts: Mapping[int, AcceptedContext] = {}
         self.maximumLengthToSend = 0
         self.startedAt = startedAt
