@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
 DEFAULT_PORT = 11112
@@ -23,6 +24,14 @@ def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> N
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
 
 
+def _transferSyntaxes(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple):
+        raise ValueError(f"preferred transfer syntaxes are a tuple of UIDs, not {value!r}")
+    for syntax in value:
+        if not isinstance(syntax, str) or not isUID(syntax):
+            raise ValueError(f"a preferred transfer syntax is a UID, not {syntax!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -33,6 +42,12 @@ class Configuration:
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
         to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
+    :ivar transferSyntaxPreference: UIDs; of the transfer syntaxes that a peer proposes for a presentation context, and
+        that are taken, the first of these is chosen. Where none of them is there, the peer's first is, but explicit
+        before implicit VR little endian.
+    :ivar acceptUnknown: store what is private, or newer than this library, too: SOP classes and transfer syntaxes that
+        it does not know. None that the standard has for something else than storage is taken.
+    :ivar acceptReferencedPixels: take the transfer syntaxes of objects whose pixels stay with the peer (JPIP) too.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -43,6 +58,9 @@ class Configuration:
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
+    transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
+    acceptUnknown: bool = False
+    acceptReferencedPixels: bool = False
     ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
     progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))

@@ -32,6 +32,7 @@ from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
+from dcxtwisted.uids import isUID
 
 _log = Logger()
 
@@ -66,6 +67,11 @@ class Options(usage.Options):
         ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
     ]
     optFlags = [
+        [
+            "accept-unknown",
+            None,
+            "Store SOP classes and transfer syntaxes that are private, or newer than this listener, too.",
+        ],
         ["check-called-ae-title", None, "Reject associations that call another AE title than --ae-title."],
         [
             "no-fsync",
@@ -77,6 +83,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.descriptions: list[str] = []
+        self.preference: list[str] = []
         self.endpoints: list[IStreamServerEndpoint] = []
         self.provider: IDCXACCEvents | None = None
         self.configuration = Configuration()
@@ -84,6 +91,10 @@ class Options(usage.Options):
     def opt_port(self, description: str) -> None:
         """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112]"""
         self.descriptions.append(description)
+
+    def opt_prefer_transfer_syntax(self, syntax: str) -> None:
+        """Choose it where a peer proposes several: a UID or pydicom's keyword for it; repeatable, the first counts."""
+        self.preference.append(syntax)
 
     def postOptions(self) -> None:
         """Check everything before anything listens: one clear line, and exit status 1."""
@@ -106,6 +117,8 @@ class Options(usage.Options):
         settings: dict[str, Any] = {
             "AETitle": self["ae-title"],
             "checkCalledAETitle": bool(self["check-called-ae-title"]),
+            "acceptUnknown": bool(self["accept-unknown"]),
+            "transferSyntaxPreference": tuple(map(_transferSyntax, self.preference)),
         }
         if self["max-pdu"] is not None:
             try:
@@ -116,6 +129,18 @@ class Options(usage.Options):
         if self["events"] is not None:
             _useMonotonicClock(reactor)  # the provider may set timers
             self.provider = _eventsFrom(self["events"])
+
+
+def _transferSyntax(name: str) -> str:
+    """Return the UID that an option names."""
+    if isUID(name):
+        return name
+    import pydicom.uid  # takes 50 ms, which most have no use for
+
+    uid = getattr(pydicom.uid, name, None)
+    if not isinstance(uid, pydicom.uid.UID) or not uid.is_transfer_syntax:
+        raise ValueError(f"--prefer-transfer-syntax takes a UID or pydicom's keyword of one, not {name!r}")
+    return str(uid)
 
 
 def _checkDirectory(directory: str) -> None:

@@ -28,6 +28,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "checkCalledAETitle": False,
                 "maximumLength": 131072,
                 "operationsWindow": 8,
+                "transferSyntaxPreference": (),
+                "acceptUnknown": False,
+                "acceptReferencedPixels": False,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -56,6 +59,16 @@ class ConfigurationTests(SynchronousTestCase):
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
         self.assertRefused("operationsWindow", 0, -1, 0x10000)
+
+    def test_transferSyntaxPreference(self) -> None:
+        longest = "1." + "2" * 62
+        self.assertTaken("transferSyntaxPreference", (), ("1.2.840.10008.1.2.4.90",), ("1.02", "1.2", longest))
+        for value in ("", "JPEG2000", "1.2.", ".1", "1..2", "1.2 ", "1.2\n", "1.\xb2", longest + "2", 12, None):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=("1.2", value))
+            self.assertEqual(str(error), f"a preferred transfer syntax is a UID, not {value!r}")
+        for other in ("1.2", ["1.2"]):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=other)
+            self.assertEqual(str(error), f"preferred transfer syntaxes are a tuple of UIDs, not {other!r}")
 
     def test_deadlines(self) -> None:
         for name in ("ARTIM", "silenceDeadline", "progressDeadline"):

@@ -109,6 +109,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             re.findall(r"^ +(--[a-z-]+=?) +(\S+)", text, re.MULTILINE),
             [
+                ("--accept-unknown", "Store"),
                 ("--ae-title=", "How"),
                 ("--check-called-ae-title", "Reject"),
                 ("--events=", "Dotted"),
@@ -117,6 +118,7 @@ class OptionsTests(SynchronousTestCase):
                 ("--max-pdu=", "Largest"),
                 ("--no-fsync", "Acknowledge"),
                 ("--port=", "Where"),
+                ("--prefer-transfer-syntax=", "Choose"),
                 ("--store-directory=", "Where"),
                 ("--version", "Display"),
             ],
@@ -148,6 +150,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             dict(options),
             {
+                "accept-unknown": 0,
                 "ae-title": "DCXTWISTED",
                 "check-called-ae-title": 0,
                 "store-directory": "dicom-store",
@@ -174,6 +177,27 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(type(options.provider).__name__, "Talkative")
         self.assertTrue(options["no-fsync"])
+
+    def test_negotiation(self) -> None:
+        self.assertEqual(self.parse("--accept-unknown").configuration, Configuration(acceptUnknown=True))
+        options = self.parse(
+            *("--prefer-transfer-syntax", "JPEG2000Lossless", "--prefer-transfer-syntax", "1.3.6.1.4.1.1"),
+            *("--prefer-transfer-syntax", "ImplicitVRLittleEndian"),
+        )
+        self.assertEqual(
+            options.configuration,
+            Configuration(transferSyntaxPreference=("1.2.840.10008.1.2.4.90", "1.3.6.1.4.1.1", "1.2.840.10008.1.2")),
+        )
+        for syntax in options.configuration.transferSyntaxPreference:
+            self.assertIs(type(syntax), str)
+
+    def test_badTransferSyntax(self) -> None:
+        """No UID and no keyword, or the name of something else."""
+        for value in ("", "JPEG2000lossless", "1.2.", "1" * 65, "CTImageStorage", "UID", "PYDICOM_ROOT_UID", "Any"):
+            self.assertEqual(
+                self.refused("--prefer-transfer-syntax", value),
+                f"--prefer-transfer-syntax takes a UID or pydicom's keyword of one, not {value!r}",
+            )
 
     def test_badPort(self) -> None:
         self.assertEqual(self.refused("--port", "70000"), "a port number is 0 to 65535, not 70000")

@@ -19,6 +19,7 @@ from dcxtwisted.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, Request
 
 _log = Logger()
@@ -36,7 +37,9 @@ class VerificationService:
     def __init__(self, events: IDCXACCEvents) -> None:
         self._events = events
 
-    def supports(self, abstractSyntax: str) -> Container[str] | None:
+    def supports(
+        self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
+    ) -> Container[str] | None:
         """See ``IDIMSEService.supports``."""
         return _TRANSFER_SYNTAXES if abstractSyntax == VERIFICATION else None
 
