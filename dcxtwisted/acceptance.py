@@ -18,7 +18,7 @@ from dcxtwisted.errors import AssociationRejected, DeadlinePassed
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IAssociation
 from dcxtwisted.transports import hostOf
-from dcxtwisted.wire.items import UserIdentityRequest
+from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
 from dcxtwisted.wire.pdu import AssociateRJ, AssociateRQ
 
@@ -59,7 +59,9 @@ class Association:
         self.callingHost = hostOf(self.peerAddress)
         self.implementationClassUID = information.implementationClassUID
         self.implementationVersionName = information.implementationVersionName
-        self.userIdentity: UserIdentityRequest | None = information.userIdentity
+        identity = information.userIdentity
+        isKnown = identity is not None and identity.identityType in USER_IDENTITY_TYPES
+        self.userIdentity: UserIdentityRequest | None = identity if isKnown else None
         self.acceptedContexts: Mapping[int, AcceptedContext] = {}
         self.maximumLengthToSend = 0
         self.operationsWindow = 1

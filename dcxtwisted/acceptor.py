@@ -30,14 +30,16 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
 from dcxtwisted.transports import addressOf
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import Negotiated
+from dcxtwisted.wire.negotiation import Negotiated, TransferSyntaxes
 
 _log = Logger()
 
@@ -103,6 +105,7 @@ class DCXACC(Service):
                 eventDeadline,
                 Deadline(self._clock, self.configuration.storeDeadline),
                 participants,
+                StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
             ),
         ]
         self._services: Mapping[int, IDIMSEService] = {
@@ -225,10 +228,10 @@ class DCXACC(Service):
             stopped.callback(result)
 
 
-def _transferSyntaxes(services: Sequence[IDIMSEService]) -> Callable[[str], Container[str] | None]:
-    def find(abstractSyntax: str) -> Container[str] | None:
+def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:
+    def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
         for service in services:
-            taken = service.supports(abstractSyntax)
+            taken = service.supports(abstractSyntax, common)
             if taken is not None:
                 return taken
         return None

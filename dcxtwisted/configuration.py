@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
 # Seconds of the longest deadline, eleven days: what a reactor waits for at once fits 31 bits of milliseconds.
@@ -33,6 +34,14 @@ def _deadline(default: float) -> float:
     return field
 
 
+def _transferSyntaxes(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple):
+        raise ValueError(f"preferred transfer syntaxes are a tuple of UIDs, not {value!r}")
+    for syntax in value:
+        if not isinstance(syntax, str) or not isUID(syntax):
+            raise ValueError(f"a preferred transfer syntax is a UID, not {syntax!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -43,6 +52,12 @@ class Configuration:
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
         to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
+    :ivar transferSyntaxPreference: UIDs; of the transfer syntaxes that a peer proposes for a presentation context, and
+        that are taken, the first of these is chosen. Where none of them is there, the peer's first is, but explicit
+        before implicit VR little endian.
+    :ivar acceptUnknown: store what is private, or newer than this library, too: SOP classes and transfer syntaxes that
+        it does not know. None that the standard has for something else than storage is taken.
+    :ivar acceptReferencedPixels: take the transfer syntaxes of objects whose pixels stay with the peer (JPIP) too.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -63,6 +78,9 @@ class Configuration:
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
+    transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
+    acceptUnknown: bool = False
+    acceptReferencedPixels: bool = False
     ARTIM: float = _deadline(30.0)
     silenceDeadline: float = _deadline(600.0)
     progressDeadline: float = _deadline(60.0)
@@ -88,6 +106,10 @@ def _bool(text: str) -> bool:
     return {"yes": True, "no": False}[text]
 
 
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
 # By the annotation: how a value is read, and what one looks like.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "str": (str, "text"),
@@ -95,6 +117,7 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int": (int, "a whole number"),
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
+    "tuple[str, ...]": (_texts, "texts separated by commas"),
 }
 
 
@@ -123,4 +146,6 @@ def writtenSetting(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

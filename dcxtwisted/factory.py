@@ -5,7 +5,7 @@ The factory of associations: what they share, all that are up, and how they are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
@@ -21,7 +21,7 @@ from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEPro
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import Negotiated, Supported
+from dcxtwisted.wire.negotiation import Negotiated, Supported, TransferSyntaxes
 from dcxtwisted.wire.pdu import AssociateRJ
 
 _log = Logger()
@@ -48,7 +48,7 @@ class AssociationFactory:
         configuration: Configuration,
         events: IDCXACCEvents,
         clock: IReactorTime,
-        transferSyntaxes: Callable[[str], Any],
+        transferSyntaxes: TransferSyntaxes,
         makeProvider: Callable[
             [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
         ],
@@ -63,6 +63,7 @@ class AssociationFactory:
             IMPLEMENTATION_CLASS_UID,
             IMPLEMENTATION_VERSION_NAME,
             configuration.operationsWindow,
+            configuration.transferSyntaxPreference,
         )
         self.admission: Admission[AssociationProtocol] = Admission(configuration)
         self.protocols: set[AssociationProtocol] = set()

@@ -19,7 +19,7 @@ from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.items import UserIdentityRequest
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext
 
@@ -135,7 +135,9 @@ class IAssociation(Interface):
     )
     implementationClassUID: str = Attribute("The peer's implementation class UID, '' where it gave none.")
     implementationVersionName: str = Attribute("The peer's implementation version name, '' where it gave none.")
-    userIdentity: UserIdentityRequest | None = Attribute("The peer's UserIdentityRequest (PS3.7 D.3.3.7), or None.")
+    userIdentity: UserIdentityRequest | None = Attribute(
+        "The peer's UserIdentityRequest, of type 1 to 5 (PS3.7 D.3.3.7), or None."
+    )
     maximumLengthToSend: int = Attribute("The largest P-DATA-TF body the peer takes, in bytes; 0 for no limit.")
     operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
@@ -238,8 +240,12 @@ class IDIMSEService(Interface):
 
     commandFields: frozenset[int] = Attribute("The command fields of the requests it serves, a frozenset.")
 
-    def supports(abstractSyntax: str) -> Container[str] | None:
-        """Return the transfer syntaxes (a container of UIDs) it takes for an abstract syntax, or None."""
+    def supports(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None) -> Container[str] | None:
+        """
+        Return the transfer syntaxes (a container of UIDs) it takes for an abstract syntax, or None.
+
+        :param common: what the peer says of the abstract syntax, where it does: a hint for one that is unknown here.
+        """
 
     def requestReceived(
         request: Request, exchange: IExchange

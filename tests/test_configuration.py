@@ -28,6 +28,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "checkCalledAETitle": False,
                 "maximumLength": 131072,
                 "operationsWindow": 8,
+                "transferSyntaxPreference": (),
+                "acceptUnknown": False,
+                "acceptReferencedPixels": False,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -61,6 +64,16 @@ class ConfigurationTests(SynchronousTestCase):
     def test_maximumLength(self) -> None:
         self.assertTaken("maximumLength", 0, 8, 16384, 0xFFFFFFFF)
         self.assertRefused("maximumLength", -1, 1, 7, 0x100000000)
+
+    def test_transferSyntaxPreference(self) -> None:
+        longest = "1." + "2" * 62
+        self.assertTaken("transferSyntaxPreference", (), ("1.2.840.10008.1.2.4.90",), ("1.02", "1.2", longest))
+        for value in ("", "JPEG2000", "1.2.", ".1", "1..2", "1.2 ", "1.2\n", "1.\xb2", longest + "2", 12, None):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=("1.2", value))
+            self.assertEqual(str(error), f"a preferred transfer syntax is a UID, not {value!r}")
+        for other in ("1.2", ["1.2"]):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=other)
+            self.assertEqual(str(error), f"preferred transfer syntaxes are a tuple of UIDs, not {other!r}")
 
     def test_deadlines(self) -> None:
         for name in (
@@ -106,6 +119,8 @@ class SettingTests(SynchronousTestCase):
             ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
             ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
             ("ARTIM=0.5", ("ARTIM", 0.5)),
+            ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
+            ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
         ):
             self.assertEqual(readSetting(setting), expected)
 
@@ -114,6 +129,7 @@ class SettingTests(SynchronousTestCase):
         for name, value in attrs.asdict(Configuration()).items():
             self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
         self.assertEqual(writtenSetting(True), "yes")
+        self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
     def test_refused(self) -> None:
         for setting, said in (
@@ -131,4 +147,6 @@ class SettingTests(SynchronousTestCase):
             self.assertEqual(str(caught.exception), said)
         with self.assertRaises(ValueError) as caught:
             readSetting("artim=1")
-        self.assertIn("there is no setting 'artim', but AETitle, ARTIM, ", str(caught.exception))
+        self.assertIn(
+            "there is no setting 'artim', but acceptReferencedPixels, acceptUnknown, AETitle, ", str(caught.exception)
+        )

@@ -72,7 +72,7 @@ class FakeService:
         self.exchanges: list[Any] = []
         self.answer: Callable[[], Any] = lambda: None
 
-    def supports(self, abstractSyntax: str) -> None:
+    def supports(self, abstractSyntax: str, common: object = None) -> None:
         return None
 
     def requestReceived(self, request: Request, exchange: IExchange) -> Any:

@@ -35,6 +35,7 @@ from dcxtwisted.interfaces import (
     Outcome,
     StoredObject,
 )
+from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
@@ -44,7 +45,8 @@ from dcxtwisted.statuses import (
     SUCCESS,
     keepsObject,
 )
-from dcxtwisted.uids import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from dcxtwisted.uids import STORAGE_SOP_CLASSES, isKnown
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
 
 _log = Logger()
@@ -143,6 +145,7 @@ class StorageService:
     :param eventDeadline: for one answer of an event or of a participant.
     :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
+    :param scope: what is taken besides the storage SOP classes of the standard.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -157,6 +160,7 @@ class StorageService:
         eventDeadline: Deadline,
         storeDeadline: Deadline,
         participants: Sequence[IStoreParticipant] = (),
+        scope: StorageScope | None = None,
     ) -> None:
         self.events = events
         self.eventDeadline = eventDeadline
@@ -166,10 +170,13 @@ class StorageService:
         self._files = files
         self._memory = memory
         self._root = root
+        self._scope = StorageScope() if scope is None else scope
 
-    def supports(self, abstractSyntax: str) -> Container[str] | None:
+    def supports(
+        self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
+    ) -> Container[str] | None:
         """See ``IDIMSEService.supports``."""
-        return TRANSFER_SYNTAXES if abstractSyntax in STORAGE_SOP_CLASSES else None
+        return self._scope.transferSyntaxes if self._scope.isStorage(abstractSyntax, common) else None
 
     def requestReceived(
         self, command: Request, exchange: IExchange
@@ -177,7 +184,7 @@ class StorageService:
         """See ``IDIMSEService.requestReceived``."""
         assert isinstance(command, CStoreRequest)
         request = StoreRequest(command, exchange)
-        refusal = self._refusal(command, request)
+        refusal = self._refusal(command, request, exchange.context.abstractSyntax)
         if refusal is not None:
             _refuse(command, exchange, refusal)
             return None
@@ -195,14 +202,20 @@ class StorageService:
             return self._received(sink, command, request, exchange)
         return _Reception(self, command, request, exchange, sink)
 
-    def _refusal(self, command: CStoreRequest, request: StoreRequest) -> StoreRefused | None:
-        if request.SOPClassUID not in STORAGE_SOP_CLASSES:
+    def _refusal(self, command: CStoreRequest, request: StoreRequest, abstractSyntax: str) -> StoreRefused | None:
+        SOPClassUID = request.SOPClassUID
+        if SOPClassUID not in STORAGE_SOP_CLASSES and not self._isTaken(SOPClassUID, abstractSyntax):
             return StoreRefused(SOP_CLASS_NOT_SUPPORTED, "not a storage SOP class")
         if not isSafeInstanceUID(request.SOPInstanceUID):
             return StoreRefused(INVALID_SOP_INSTANCE, "malformed SOP Instance UID")
         if not command.hasDataSet:
             return StoreRefused(CANNOT_UNDERSTAND, "no data set")
         return None
+
+    def _isTaken(self, SOPClassUID: str, abstractSyntax: str) -> bool:
+        """True for a class that is unknown, but was accepted as storage, by negotiation or by the configuration."""
+        negotiated = SOPClassUID == abstractSyntax and not isKnown(SOPClassUID)
+        return negotiated or self._scope.isStorage(SOPClassUID)
 
     def _open(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":

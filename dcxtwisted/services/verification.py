@@ -21,6 +21,7 @@ from dcxtwisted.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, Request
 
 _log = Logger()
@@ -39,7 +40,9 @@ class VerificationService:
         self._events = events
         self._deadline = eventDeadline
 
-    def supports(self, abstractSyntax: str) -> Container[str] | None:
+    def supports(
+        self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
+    ) -> Container[str] | None:
         """See ``IDIMSEService.supports``."""
         return _TRANSFER_SYNTAXES if abstractSyntax == VERIFICATION else None
 

@@ -277,8 +277,32 @@ class NegotiationTests(PynetdicomTestCase):
         self.assertEqual(len(conversation.request.userInformation.commonExtendedNegotiations), 1)
         self.assertEqual(conversation.accept.userInformation.commonExtendedNegotiations, ())
 
+    async def test_privateClass(self) -> None:
+        """A class of the peer's own, of which it says that it is storage, is stored; another of its own is not."""
+        self.start()
+        own, other = "1.2.826.0.1.3680043.9.1", "1.2.826.0.1.3680043.9.2"
+        item = SOPClassCommonExtendedNegotiation()
+        item.sop_class_uid = own
+        item.service_class_uid = STORAGE_SERVICE_CLASS
+        (sample,) = (sample for sample in sampleFiles() if sample.name == "CT_small.dcm")
+        dataSet = pydicom.dcmread(sample.path)
+        dataSet.SOPClassUID = UID(own)
+
+        def store() -> int:
+            pairs = [(own, EXPLICIT_VR_LITTLE_ENDIAN), (other, EXPLICIT_VR_LITTLE_ENDIAN)]
+            with associated(self.relayed.port, pairs, [item]) as association:
+                status: int = association.send_c_store(dataSet).Status
+                return status
+
+        self.assertEqual(await deferToThread(store), 0)
+        conversation = await self.conversation()
+        self.assertEqual([context.result for context in conversation.accept.presentationContexts], [0, 3])
+        self.assertStoredExactly(conversation.objects)
+        (kept,) = self.storedFiles().values()
+        self.assertEqual(kept.uid(0x0002), own)
+
     async def test_asynchronousOperations(self) -> None:
-        """A window is answered, and with one operation at a time."""
+        """A window is answered: as many operations as are proposed, and none of this side's own."""
         item = AsynchronousOperationsWindowNegotiation()
         item.maximum_number_operations_invoked = 5
         item.maximum_number_operations_performed = 0
@@ -287,9 +311,9 @@ class NegotiationTests(PynetdicomTestCase):
             conversation.request.userInformation.asynchronousOperationsWindow, AsynchronousOperationsWindow(5, 0)
         )
         self.assertEqual(
-            conversation.accept.userInformation.asynchronousOperationsWindow, AsynchronousOperationsWindow(1, 1)
+            conversation.accept.userInformation.asynchronousOperationsWindow, AsynchronousOperationsWindow(5, 1)
         )
-        self.assertEqual(self.acceptor.asynchronous_operations, (1, 1))
+        self.assertEqual(self.acceptor.asynchronous_operations, (5, 1))
 
     async def test_nothing(self) -> None:
         """What was not proposed is not answered."""

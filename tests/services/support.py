@@ -36,6 +36,7 @@ from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.testing import ListenerInMemory, MemoryConnection, RecordingEvents, ScriptedPeer, associateRQ
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.commandset import encodeCommandSet
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, C_STORE_RQ
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -299,8 +300,8 @@ class Listener(ListenerInMemory):
         self.verification = VerificationService(events, Deadline(self.clock, 60))
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
 
-        def find(abstractSyntax: str) -> Container[str] | None:
-            return self.verification.supports(abstractSyntax) or self.storage.supports(abstractSyntax)
+        def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
+            return self.verification.supports(abstractSyntax) or self.storage.supports(abstractSyntax, common)
 
         self.factory = AssociationFactory(
             self.acceptor.configuration,
