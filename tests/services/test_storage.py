@@ -19,7 +19,9 @@ from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IN_MEMORY, IDataSetReceiver, IDIMSEService, Outcome, StoredObject
 from dcxtwisted.interfaces import IStoreRequest as IRequest
-from dcxtwisted.services.storage import StorageService, StoreRequest, _Reception, isSafeInstanceUID
+from dcxtwisted.services.reception import Reception
+from dcxtwisted.services.requests import StoreRequest, isSafeInstanceUID
+from dcxtwisted.services.storage import StorageService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
@@ -59,7 +61,7 @@ class SupportsTests(SynchronousTestCase):
     def test_providesTheInterface(self) -> None:
         verifyClass(IDIMSEService, StorageService)
         verifyClass(IRequest, StoreRequest)
-        verifyClass(IDataSetReceiver, _Reception)
+        verifyClass(IDataSetReceiver, Reception)
         self.assertEqual(StorageService.commandFields, {0x0001})
 
     def test_syntaxes(self) -> None:
