@@ -32,7 +32,8 @@ class Configuration:
     :ivar checkCalledAETitle: refuse associations that call another AE title (1/1/7).
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
-        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
+        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other. Each object in progress holds a file
+        descriptor: an association may have as many, and one of its own.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
