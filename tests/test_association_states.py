@@ -47,7 +47,7 @@ class UndecidedTests(ListenerTestCase):
 
     def undecided(self, how: str, answer: object = True) -> ScriptedPeer:
         """Return a peer whose request is on its way, with OnConnection to answer it so."""
-        self.listen()
+        self.listen(connectionEventDeadline=1000)
         self.decision: Deferred[Any] = self.later()
 
         async def never(*args: object) -> Any:
