@@ -5,6 +5,7 @@ The embedding API: a listener as a Twisted service, joined from its parts.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from os.path import abspath
 from typing import Any, TypeAlias, cast
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
@@ -28,14 +30,16 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
 from dcxtwisted.transports import addressOf
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import Negotiated
+from dcxtwisted.wire.negotiation import Negotiated, TransferSyntaxes
 
 _log = Logger()
 
@@ -89,15 +93,19 @@ class DCXACC(Service):
         self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
         self._memory = MemoryStore()
+        eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
         services: list[IDIMSEService] = [
-            VerificationService(self.events),
+            VerificationService(self.events, eventDeadline),
             StorageService(
                 self.events,
                 self._files if store is None else store,
                 self._files,
                 self._memory,
                 self.storeDirectory,
+                eventDeadline,
+                Deadline(self._clock, self.configuration.storeDeadline),
                 participants,
+                StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
             ),
         ]
         self._services: Mapping[int, IDIMSEService] = {
@@ -120,6 +128,11 @@ class DCXACC(Service):
     def associations(self) -> Sequence[IAssociation]:
         """Every accepted association that is not over."""
         return list(self.factory.associations)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened to connections and associations since the start, by name."""
+        return Counter(self.factory.admission.counts)
 
     @property
     def ports(self) -> Sequence[IListeningPort]:
@@ -215,10 +228,10 @@ class DCXACC(Service):
             stopped.callback(result)
 
 
-def _transferSyntaxes(services: Sequence[IDIMSEService]) -> Callable[[str], Container[str] | None]:
-    def find(abstractSyntax: str) -> Container[str] | None:
+def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:
+    def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
         for service in services:
-            taken = service.supports(abstractSyntax)
+            taken = service.supports(abstractSyntax, common)
             if taken is not None:
                 return taken
         return None

@@ -6,27 +6,24 @@ The loop takes one event after the other from the core; a PDV that must wait is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from dcxtwisted.acceptance import Acceptance, Association
 from dcxtwisted.deadlines import Countdown, Watch
-from dcxtwisted.errors import AssociationRejected, RemoteProtocolError
-from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation, IDIMSEProvider
+from dcxtwisted.errors import RemoteProtocolError
+from dcxtwisted.interfaces import IDIMSEProvider
 from dcxtwisted.transports import ReadSize, Transport, Unread, acknowledgerOf, hostOf, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.items import UserIdentityRequest
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
+from dcxtwisted.wire.negotiation import Negotiated
 from dcxtwisted.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dcxtwisted.wire.statemachine import State
 
@@ -35,51 +32,11 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-#: OnConnection failed or was late: rejected transiently by the service provider's user side, no reason.
-_EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
-_CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
-
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
 
-
-def escaped(text: str) -> str:
-    """Return what a peer sent as it may stand in a log line: quoted, printable ASCII, on one line."""
-    return ascii(text)
-
-
-@implementer(IAssociation)
-class Association:
-    """One association as an application sees it; the attributes are those of ``IAssociation``."""
-
-    objectsStored = 0
-    objectsRefused = 0
-    bytesReceived = 0
-    ended = ""
-
-    def __init__(self, protocol: AssociationProtocol, request: AssociateRQ, startedAt: float) -> None:
-        information = request.userInformation
-        transport = protocol.transport
-        assert transport is not None
-        self._protocol = protocol
-        self.callingAETitle = request.callingAETitle
-        self.calledAETitle = request.calledAETitle
-        self.peerAddress: IAddress = transport.getPeer()
-        self.localAddress: IAddress = transport.getHost()
-        self.callingHost = hostOf(self.peerAddress)
-        self.implementationClassUID = information.implementationClassUID
-        self.implementationVersionName = information.implementationVersionName
-        self.userIdentity: UserIdentityRequest | None = information.userIdentity
-        self.acceptedContexts: Mapping[int, AcceptedContext] = {}
-        self.maximumLengthToSend = 0
-        self.startedAt = startedAt
-        self.quirks = protocol.quirks
-
-    def abort(self) -> None:
-        """Send A-ABORT and close."""
-        self._protocol.abort()
-
-    def __repr__(self) -> str:
-        return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"
+# The most PDVs of one peer in one turn of the reactor. Bytes alone do not bound a turn: 512 KiB hold 6,500 C-ECHOs,
+# which take 0.2 s, or 65,000 PDVs of two bytes.
+_PDVS_IN_A_TURN: Final = 128
 
 
 class AssociationProtocol(Protocol):
@@ -92,21 +49,27 @@ class AssociationProtocol(Protocol):
         self.association: Association | None = None
         self._core = AssociationCore(factory.configuration.maximumLength)
         self.quirks = self._core.quirks
-        self._negotiated: Negotiated | None = None
+        self._acceptance: Acceptance | None = None
         self._provider: IDIMSEProvider | None = None
         self._inHand: PDVReceived | None = None
         self._draining = False
         self._paused = False
-        self._asking: Deferred[Any] | None = None  # OnConnection, while it decides
-        # Decided, but not yet applied; with why, where it is a refusal.
-        self._answer: tuple[Association, Negotiated | AssociateRJ, str] | None = None
+        self._nextTurn: IDelayedCall | None = None
+        self._maximumLengthToSend = 0
         self._releaseRequested = False
         self._stopping = False
         self._closing = False
         configuration = factory.configuration
         self._ARTIM = Countdown(factory.clock, configuration.ARTIM, self._ARTIMExpired)
+        self._writeStall = Countdown(factory.clock, configuration.writeStallDeadline, self._writeStalled)
         self._watch = Watch(
-            factory.clock, configuration.progressDeadline, self._patience, self._holdsUp, self._silentTooLong
+            factory.clock,
+            configuration.silenceDeadline,
+            configuration.progressDeadline,
+            configuration.minimumRate,
+            self._isInside,
+            self._holdsUp,
+            self._tooSlow,
         )
         self._receiving = False
         self._endReported = False
@@ -122,31 +85,39 @@ class AssociationProtocol(Protocol):
         self._readSize = ReadSize(transport)
         self._write = writerOf(transport)
         self._acknowledge = acknowledgerOf(transport)
-        self._unread = Unread(transport, self._drain)
-        self.factory.protocols.add(self)
+        self._unread = Unread(transport, self._unreadChanged)
+        self.factory.connectionMade(self, hostOf(transport.getPeer()))
         self._core.connectionMade()
         self._drain()
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted calls this with each chunk."""
-        self._readSize.fit(len(data), self.factory.share)
-        self._watch.heard = self.factory.clock.seconds()
+        size = len(data)
+        watch = self._watch
+        self._readSize.fit(size, self.factory.share)
+        watch.heard = self.factory.clock.seconds()
+        watch.received += size
         self._core.feed(data)
         self._drain()
         if self._busy or self._core.insidePDU:
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
+            if not watch.inside:
+                watch.enter()
+        else:
+            watch.inside = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted calls this once, when the connection is gone."""
         self.connected = 0
-        self.factory.protocols.discard(self)
         self._inHand = None
         self._core.connectionLost()
         self._drain()
-        self._ARTIM.stop()
-        self._watch.stop()
-        self.factory.connectionGone()
+        for timer in (self._ARTIM, self._watch, self._writeStall):
+            timer.stop()
+        if self._nextTurn is not None:
+            self._nextTurn.cancel()
+        self.factory.connectionLost(self, self._watch.received)
 
     # Asked by the application and the factory
 
@@ -175,6 +146,7 @@ class AssociationProtocol(Protocol):
         if self._draining:
             return
         self._draining = True
+        left = _PDVS_IN_A_TURN
         try:
             while True:
                 event: object = self._inHand
@@ -185,13 +157,20 @@ class AssociationProtocol(Protocol):
                             continue
                         break
                 elif self._isHeld():
+                    if self._stopWhenIdle():
+                        continue
                     break
                 else:
                     self._inHand = None
-                if type(event) is PDVReceived:
+                if type(event) is not PDVReceived:
+                    _HAPPENED[type(event)](self, event)
+                elif left:
+                    left -= 1
                     self._pdvReceived(event)
                 else:
-                    _HAPPENED[type(event)](self, event)
+                    self._inHand = event
+                    self._goOnNextTurn()
+                    break
         except Exception:
             # A mistake of this library's own: it ends the association it showed on, and no other.
             _log.failure("an association failed")
@@ -208,26 +187,44 @@ class AssociationProtocol(Protocol):
         if self.association is not None and self.association.ended and not self._endReported:
             self._reportEnd()
 
+    def _goOnNextTurn(self) -> None:
+        """Let others have their share of this turn first."""
+        if self._nextTurn is None:
+            self._nextTurn = self.factory.clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._nextTurn = None
+        self._drain()
+
     def _doWhatIsDue(self) -> bool:
         """Do what had to wait until all that arrived has been judged; False where there is nothing."""
-        if self._answer is not None:
-            self._applyAnswer()
+        acceptance = self._acceptance
+        if acceptance is not None and acceptance.answer is not None:
+            self._answer(acceptance, acceptance.answer)
         elif self._releaseRequested and (self._provider is None or not self._provider.answering):
             self._releaseRequested = False
             self._core.send(ReleaseRP())
             self._end("released", "released")
-        elif self._stopping and not self._busy:
-            self._stopping = False
-            if self._core.state not in _NOTHING_TO_ABORT:
-                self._abort("aborted", "aborted here, stopping")
-            self._closing = True
         else:
+            return self._stopWhenIdle()
+        return True
+
+    def _stopWhenIdle(self) -> bool:
+        if not self._stopping or self._busy:
             return False
+        self._stopping = False
+        if self._core.state not in _NOTHING_TO_ABORT:
+            self._abort("aborted", "aborted here, stopping")
+        self._closing = True
         return True
 
     def _isHeld(self) -> bool:
-        """True while a PDV has to wait: for what the one before it led to, or for the peer to read."""
-        return self._unread.isMuch or (self._provider is not None and self._provider.holding)
+        """True while a PDV has to wait: for what the one before it led to, for the peer to read, or for ever."""
+        provider = self._provider
+        if self._unread.isMuch or (provider is not None and provider.holding):
+            return True
+        # No new message is begun while stopping: one that sends on and on would never be through.
+        return self._stopping and not (provider is not None and provider.insideMessage)
 
     @property
     def _busy(self) -> bool:
@@ -236,7 +233,7 @@ class AssociationProtocol(Protocol):
     def _pdvReceived(self, pdv: PDVReceived) -> None:
         provider = self._provider
         assert provider is not None
-        if provider.holding or self._unread.isMuch:
+        if (provider.holding or self._stopping or self._unread.isMuch) and self._isHeld():
             self._inHand = pdv
             return
         receiving = not (pdv.isCommand or pdv.isLast)
@@ -279,83 +276,30 @@ class AssociationProtocol(Protocol):
     def _associateRequested(self, request: AssociateRQ) -> None:
         factory = self.factory
         association = Association(self, request, factory.clock.seconds())
-        association.quirks.update(request.quirks)
-        outcome = negotiate(request, factory.supported)
-        if isinstance(outcome, AssociateRJ):
-            self._answer = association, outcome, "by negotiation"
-            return
-        if factory.configuration.checkCalledAETitle and request.calledAETitle != factory.configuration.AETitle.strip():
-            self._answer = association, _CALLED_AE_TITLE_NOT_RECOGNIZED, "because it calls another AE title"
-            return
-        self._negotiated = outcome
-        association.acceptedContexts = outcome.contexts
-        association.maximumLengthToSend = outcome.maximumLengthToSend
-        try:
-            answer = ask(
-                factory.events.OnConnection,
-                association.callingAETitle,
-                association.calledAETitle,
-                association.callingHost,
-                association,
-            )
-        except Exception:
-            # The application's own code: whatever it raises is its answer.
-            self._decided(Failure(), association)
-            return
-        if isinstance(answer, Deferred):
-            self._asking = answer
-            answer.addBoth(self._decided, association)
-            if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
-                # OnConnection aborted it, and answers all the same.
-                answer.cancel()
-        else:
-            self._decided(answer, association)
+        self._acceptance = Acceptance(factory, self, association, self._drain)
+        self._acceptance.begin(request)
 
-    def _decided(self, answer: object, association: Association) -> None:
-        self._asking = None
-        if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
-            # The peer is gone, nobody is there to be told.
-            if isinstance(answer, Failure) and not answer.check(CancelledError, AssociationRejected):
-                _log.failure("OnConnection failed for {association}", answer, association=association)
-            return
-        if answer is True:
-            assert self._negotiated is not None
-            self._answer = association, self._negotiated, ""
-        else:
-            self._answer = association, *_rejection(answer, association)
-        self._drain()
-
-    def _applyAnswer(self) -> None:
-        assert self._answer is not None
-        (association, answer, why), self._answer = self._answer, None
+    def _answer(self, acceptance: Acceptance, answer: Negotiated | AssociateRJ) -> None:
+        self._acceptance = None
         if self._core.state is not State.AWAITING_ASSOCIATE_RESPONSE:
             return  # what had arrived already, behind the request, ended it
         if isinstance(answer, AssociateRJ):
-            self._refuse(association, answer, why)
+            self._core.send(answer)
+            self.factory.rejected(self, acceptance.association, answer, acceptance.why)
             return
+        association = acceptance.association
+        self._maximumLengthToSend = answer.maximumLengthToSend
         self._provider = self.factory.makeProvider(answer, association, self._sendResponse, self._woken)
         self.association = association
-        self.factory.associations.add(association)
+        self.factory.accepted(association)
         self._core.send(answer.accept)
         self._watch.start()
 
-    def _refuse(self, association: Association, rejection: AssociateRJ, why: str) -> None:
-        self._core.send(rejection)
-        _log.info(
-            "association refused {why}: from {calling} ({host}) to {called}, {result}/{source}/{reason}",
-            why=why,
-            calling=escaped(association.callingAETitle),
-            called=escaped(association.calledAETitle),
-            host=association.callingHost,
-            result=rejection.result,
-            source=rejection.source,
-            reason=rejection.reason,
-        )
-
     def _woken(self) -> None:
         """What had to wait can go on; it may be the peer that was held up, and its time begins anew."""
-        self._watch.heard = self.factory.clock.seconds()
-        self._drain()
+        if not self._draining:
+            self._watch.restart()
+            self._drain()
 
     def _releaseReceived(self, event: ReleaseRQ) -> None:
         self._releaseRequested = True
@@ -377,9 +321,10 @@ class AssociationProtocol(Protocol):
         self._setReceiving(False)
         association = self.association
         if association is None:
-            if self._asking is not None:
-                asking, self._asking = self._asking, None
-                asking.cancel()
+            if self._acceptance is not None:
+                acceptance, self._acceptance = self._acceptance, None
+                acceptance.cancel()
+            self.factory.admission.leave(self, bool(self.connected))
             _log.info("no association with {host}: {how}", host=hostOf(self._connection.getPeer()), how=how)
         elif not association.ended:
             association.ended = reason
@@ -388,34 +333,15 @@ class AssociationProtocol(Protocol):
             self._provider.ended()
 
     def _reportEnd(self) -> None:
-        association = self.association
-        assert association is not None
-        if self._busy:
-            return
-        self._endReported = True
-        self.factory.associations.discard(association)
-        _log.info(
-            "association from {calling} ({host}) to {called} {how} after {seconds:.3f} s: "
-            "{stored} stored, {refused} refused, {received} bytes{quirks}",
-            calling=escaped(association.callingAETitle),
-            host=association.callingHost,
-            called=escaped(association.calledAETitle),
-            how=self._how,
-            seconds=self.factory.clock.seconds() - association.startedAt,
-            stored=association.objectsStored,
-            refused=association.objectsRefused,
-            received=association.bytesReceived,
-            quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(self.quirks.items())),
-        )
-        if association.ended == "timed out":
-            self.factory.tell(self.factory.events.OnTimeout, association)
-        self.factory.tell(self.factory.events.OnAssocEnd, association, association.ended)
-        self.factory.connectionGone()
+        assert self.association is not None
+        if not self._busy:
+            self._endReported = True
+            self.factory.associationEnded(self, self.association, self._how)
 
     # Deadlines
 
     def _ARTIMExpired(self) -> None:
-        if self._core.state is State.AWAITING_ASSOCIATE_RQ:
+        if self._core.state is State.AWAITING_ASSOCIATE_RQ and self._watch.received:
             _log.info("no A-ASSOCIATE-RQ from {host} in time", host=hostOf(self._connection.getPeer()))
         self._core.ARTIMExpired()
         # An orderly close can wait for ever, over TLS and for a peer that does not read.
@@ -429,25 +355,39 @@ class AssociationProtocol(Protocol):
         self._connection.unregisterProducer()
         self._connection.loseConnection()
 
-    def _patience(self) -> float:
-        inside = self._core.insidePDU or self._busy
-        configuration = self.factory.configuration
-        return configuration.progressDeadline if inside else configuration.silenceDeadline
+    def _isInside(self) -> bool:
+        return self._core.insidePDU or self._busy
 
     def _holdsUp(self) -> bool:
+        if self._unread.isMuch:
+            return True  # it does not read, for which there is a deadline of its own
         provider = self._provider
-        return provider is not None and (provider.holding or provider.answering)
+        return provider is not None and provider.holdsUp
 
-    def _silentTooLong(self) -> None:
+    def _tooSlow(self, how: str) -> None:
         if self._core.state is State.ESTABLISHED:
-            self._abort("timed out", f"aborted here: nothing came for {self._patience():g} s")
+            self._abort("timed out", f"aborted here: {how}")
             self._drain()
+
+    def _unreadChanged(self) -> None:
+        if self._unread.isMuch:
+            self._writeStall.start()
+        else:
+            self._writeStall.stop()
+            self._drain()
+
+    def _writeStalled(self) -> None:
+        if self._core.state not in _NOTHING_TO_ABORT:
+            deadline = self.factory.configuration.writeStallDeadline
+            self._abort("timed out", f"aborted here: it did not read for {deadline:g} s")
+            self._drain()
+        # It would not read an A-ABORT either.
+        self._connection.abortConnection()
 
     # What is written; nobody else does
 
     def _sendResponse(self, response: Response) -> None:
-        assert self._negotiated is not None
-        PDUs = fragment(response.contextID, True, response.encode(), self._negotiated.maximumLengthToSend)
+        PDUs = fragment(response.contextID, True, response.encode(), self._maximumLengthToSend)
         self._write(self._core.sendData(PDUs))
 
 
@@ -459,16 +399,3 @@ _HAPPENED: Final[dict[type, Callable[[AssociationProtocol, Any], None]]] = {
     Abort: AssociationProtocol._abortReceived,
     ProviderAborted: AssociationProtocol._providerAborted,
 }
-
-
-def _rejection(answer: object, association: Association) -> tuple[AssociateRJ, str]:
-    """Return how an answer of OnConnection other than True refuses, and why."""
-    if isinstance(answer, Failure):
-        error = answer.value
-        if isinstance(error, AssociationRejected):
-            return AssociateRJ(error.result, error.source, error.reason), "by OnConnection"
-        _log.failure("OnConnection failed for {association}", answer, association=association)
-        return _EVENT_FAILED, "because OnConnection failed"
-    if answer is None:
-        return AssociateRJ(1, 1, 1), "by OnConnection, which answered None instead of True or False"
-    return AssociateRJ(1, 1, 1), "by OnConnection"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 import attrs
 
+from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
+# Seconds of the longest deadline, eleven days: what a reactor waits for at once fits 31 bits of milliseconds.
+_LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
@@ -23,6 +29,19 @@ def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> N
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
 
 
+def _deadline(default: float) -> float:
+    field: float = attrs.field(default=default, validator=[attrs.validators.gt(0.0), attrs.validators.le(_LONGEST)])
+    return field
+
+
+def _transferSyntaxes(instance: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple):
+        raise ValueError(f"preferred transfer syntaxes are a tuple of UIDs, not {value!r}")
+    for syntax in value:
+        if not isinstance(syntax, str) or not isUID(syntax):
+            raise ValueError(f"a preferred transfer syntax is a UID, not {syntax!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Configuration:
     """
@@ -32,18 +51,102 @@ class Configuration:
     :ivar checkCalledAETitle: refuse associations that call another AE title (1/1/7).
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
-        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
+        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other. Each object in progress holds a file
+        descriptor: an association may have as many, and one of its own.
+    :ivar transferSyntaxPreference: UIDs; of the transfer syntaxes that a peer proposes for a presentation context, and
+        that are taken, the first of these is chosen. Where none of them is there, the peer's first is, but explicit
+        before implicit VR little endian.
+    :ivar acceptUnknown: store what is private, or newer than this library, too: SOP classes and transfer syntaxes that
+        it does not know. None that the standard has for something else than storage is taken.
+    :ivar acceptReferencedPixels: take the transfer syntaxes of objects whose pixels stay with the peer (JPIP) too.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
+    :ivar minimumRate: bytes a second that have to come inside a message, on the average of ``progressDeadline``.
+    :ivar writeStallDeadline: seconds after which a peer that does not read what it is sent is let go.
+    :ivar connectionEventDeadline: seconds that OnConnection may take; then the association is rejected (2/1/1).
+    :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
+    :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
+    :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
+    :ivar maximumAssociationsPerAddress: the same for one address of a peer.
+    :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
+    :ivar maximumConnectionsBeforeAssociation: connections without an association at a time; beyond this the one that
+        has waited longest is closed, of the address that has most of them.
     """
 
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
-    ARTIM: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    silenceDeadline: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
-    progressDeadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    stopDeadline: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
+    acceptUnknown: bool = False
+    acceptReferencedPixels: bool = False
+    ARTIM: float = _deadline(30.0)
+    silenceDeadline: float = _deadline(600.0)
+    progressDeadline: float = _deadline(60.0)
+    minimumRate: float = attrs.field(default=1024.0, validator=[attrs.validators.ge(0), attrs.validators.le(1e9)])
+    writeStallDeadline: float = _deadline(60.0)
+    connectionEventDeadline: float = _deadline(15.0)
+    eventDeadline: float = _deadline(60.0)
+    storeDeadline: float = _deadline(300.0)
+    stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
+    maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
+    maximumAssociationsPerAETitle: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
+    maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))
+
+
+def _optionalInt(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+def _bool(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+# By the annotation: how a value is read, and what one looks like.
+_READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "str": (str, "text"),
+    "bool": (_bool, "yes or no"),
+    "int": (int, "a whole number"),
+    "int | None": (_optionalInt, "a whole number or 'none'"),
+    "float": (float, "a number"),
+    "tuple[str, ...]": (_texts, "texts separated by commas"),
+}
+
+
+def readSetting(setting: str) -> tuple[str, Any]:
+    """
+    Return the name and the value of a setting given as ``NAME=VALUE``; the value is not validated yet.
+
+    :raises ValueError: there is none of that name, or the text is no value of its kind.
+    """
+    name, equals, text = setting.partition("=")
+    known = attrs.fields_dict(Configuration)
+    if not equals:
+        raise ValueError(f"a setting is given as NAME=VALUE, not {setting!r}")
+    if name not in known:
+        raise ValueError(f"there is no setting {name!r}, but {', '.join(sorted(known, key=str.lower))}")
+    read, kind = _READERS[str(known[name].type)]
+    try:
+        return name, read(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{name} takes {kind}, not {text!r}") from None
+
+
+def writtenSetting(value: Any) -> str:
+    """Return the value of a setting as ``readSetting`` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

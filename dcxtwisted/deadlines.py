@@ -1,10 +1,23 @@
-"""What ends an association that does not go on: timers on an injected clock, set again rather than made anew."""
+"""What ends that which does not go on: timers on an injected clock, set again rather than made anew."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, TypeVar
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcxtwisted.errors import AssociationRejected, DeadlinePassed, StoreRefused
+
+_T = TypeVar("_T")
+
+_log = Logger()
+
+#: Failures that are no faults: an application says no with them.
+_ANSWERS: Final = (AssociationRejected, StoreRefused)
 
 
 class Countdown:
@@ -37,41 +50,108 @@ class Countdown:
             call.cancel()
 
 
+class Deadline:
+    """How long the Deferreds of others may take."""
+
+    __slots__ = ("_clock", "_seconds")
+
+    def __init__(self, clock: IReactorTime, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+
+    def of(self, awaited: Deferred[_T], what: str) -> Deferred[_T]:
+        """
+        Return a Deferred that fires as C{awaited} does, or at the deadline fails with DeadlinePassed.
+
+        C{awaited} is cancelled then, as it is where the Deferred returned is cancelled. One that goes on all the same
+        is waited for no longer; what comes of it is dropped, and logged where it is a failure.
+
+        :param what: what is waited for, for the log.
+        """
+        told: Deferred[_T] = Deferred(lambda told: awaited.cancel())
+        call = self._clock.callLater(self._seconds, self._passed, told, awaited)
+        awaited.addBoth(_fired, told, call, what)
+        return told
+
+    def _passed(self, told: Deferred[_T], awaited: Deferred[_T]) -> None:
+        told.errback(DeadlinePassed(f"{self._seconds:g} s"))
+        awaited.cancel()
+
+
+def _fired(result: _T | Failure, told: Deferred[_T], call: IDelayedCall, what: str) -> None:
+    if call.active():
+        call.cancel()
+    if not told.called:
+        told.callback(result)
+    elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
+        _log.failure("{what} failed when it was no longer waited for", result, what=what)
+
+
 class Watch:
     """
-    Calls C{expired} once where a peer was silent for longer than patience lasts.
+    Calls C{expired} once where a peer was silent for longer than patience lasts, or slow in the middle of something.
 
     Patience differs with what the peer is in the middle of, and changes with each message: no timer is touched then.
-    Instead the watch looks at least once in each C{shortest} seconds, so no deadline passes unseen, and one chunk costs
-    one assignment.
+    Instead the watch looks at least once in each C{progress} seconds, so no deadline passes unseen, and one chunk costs
+    two assignments.
 
-    :param patience: gives the seconds that a peer may be silent, as things stand.
-    :param held: tells whether it is this side that holds the peer up; the time then does not count.
     :ivar heard: when the peer was last heard, by the clock; assigned by whoever hears it.
+    :ivar received: how many bytes were heard, likewise.
+    :ivar inside: the last chunk ended in the middle of something.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "_held", "_patience", "_shortest", "heard")
+    __slots__ = (
+        "_began",
+        "_call",
+        "_clock",
+        "_expired",
+        "_held",
+        "_isInside",
+        "_least",
+        "_progress",
+        "_receivedBefore",
+        "_silence",
+        "heard",
+        "inside",
+        "received",
+    )
 
     def __init__(
         self,
         clock: IReactorTime,
-        shortest: float,
-        patience: Callable[[], float],
+        silence: float,
+        progress: float,
+        rate: float,
+        isInside: Callable[[], bool],
         held: Callable[[], bool],
-        expired: Callable[[], object],
+        expired: Callable[[str], object],
     ) -> None:
+        """
+        :param silence: seconds that a peer may be silent.
+        :param progress: seconds that it may be silent in the middle of something.
+        :param rate: bytes a second that it has to send there, on the average of C{progress} seconds; 0 for any.
+        :param isInside: tells whether it is in the middle of something.
+        :param held: tells whether it is this side that holds the peer up; the time then does not count.
+        :param expired: called with what was amiss.
+        """
         self.heard = 0.0
+        self.received = 0
+        self.inside = False
+        self._began = 0.0
+        self._receivedBefore = 0
         self._clock = clock
-        self._shortest = shortest
-        self._patience = patience
+        self._silence = silence
+        self._progress = progress
+        self._least = rate * progress
+        self._isInside = isInside
         self._held = held
         self._expired = expired
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin to watch."""
-        self.heard = self._clock.seconds()
-        self._call = self._clock.callLater(min(self._shortest, self._patience()), self._look)
+        self.restart()
+        self._call = self._clock.callLater(min(self._progress, self._silence), self._look)
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -79,13 +159,35 @@ class Watch:
         if call is not None and call.active():
             call.cancel()
 
+    def restart(self) -> None:
+        """Count the peer's time from now."""
+        self.heard = self._clock.seconds()
+        self.enter()
+
+    def enter(self) -> None:
+        """The peer has begun something, with what was heard last."""
+        self.inside = True
+        self._began = self.heard
+        self._receivedBefore = self.received
+
     def _look(self) -> None:
+        self._call = None
         now = self._clock.seconds()
         if self._held():
-            self.heard = now
-        left = self.heard + self._patience() - now
-        if left > 0:
-            self._call = self._clock.callLater(min(left, self._shortest), self._look)
-        else:
-            self._call = None
-            self._expired()
+            self.restart()
+        inside = self.inside = self._isInside()
+        patience = self._progress if inside else self._silence
+        left = self.heard + patience - now
+        if left <= 0:
+            self._expired(f"nothing came for {patience:g} s")
+            return
+        if inside and self._least:
+            window = self._began + self._progress - now
+            if window <= 0:
+                if self.received - self._receivedBefore < self._least:
+                    rate = self._least / self._progress
+                    self._expired(f"less than {rate:g} bytes a second came for {self._progress:g} s")
+                    return
+                self._began, self._receivedBefore, window = now, self.received, self._progress
+            left = min(left, window)
+        self._call = self._clock.callLater(min(left, self._progress), self._look)

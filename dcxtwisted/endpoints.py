@@ -12,8 +12,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
-#: Connections the kernel keeps ready; modalities open many at once when a network comes back.
+#: Connections the kernel keeps ready; modalities open many at once when a network comes back, and one that finds no
+#: room tries again a second later.
 _BACKLOG: Final = 1024
+# Endpoint strings of these types take a backlog, and have 50 where they do not say.
+_TAKE_BACKLOG: Final = frozenset({"tcp", "tcp6", "ssl", "unix"})
 
 # Said of the port: half of a listener is not what was asked for.
 _NO_BETTER_ON_IPV4: Final = frozenset({EACCES, EADDRINUSE, EMFILE, ENFILE})
@@ -67,7 +70,7 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
         return PortEndpoint(reactor, description)
     if isinstance(description, str):
         try:
-            endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+            endpoint: IStreamServerEndpoint = serverFromString(reactor, _withBacklog(description))
         except Exception as error:
             # Endpoint parsers raise whatever their arguments led them to.
             raise ValueError(f"{description!r} is neither a port number nor an endpoint: {error}") from error
@@ -75,3 +78,8 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
     if not IStreamServerEndpoint.providedBy(description):
         raise ValueError(f"{description!r} is neither a port number nor an endpoint")
     return description
+
+
+def _withBacklog(description: str) -> str:
+    takes = description.partition(":")[0] in _TAKE_BACKLOG
+    return description if not takes or ":backlog=" in description else f"{description}:backlog={_BACKLOG}"

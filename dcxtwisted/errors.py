@@ -47,6 +47,10 @@ class AssociationRejected(DICOMError):
         self.reason = reason
 
 
+class DeadlinePassed(DICOMError):
+    """What was waited for did not come in time; the text is how long that was."""
+
+
 class StoreRefused(DICOMError):
     """
     An object is not stored; the sender gets this status (PS3.4 table B.2-1).

@@ -5,21 +5,24 @@ The factory of associations: what they share, all that are up, and how they are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dcxtwisted.association import Association, AssociationProtocol
+from dcxtwisted.acceptance import Association, escaped
+from dcxtwisted.admission import Admission
+from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dcxtwisted.wire.messages import Response
-from dcxtwisted.wire.negotiation import Negotiated, Supported
+from dcxtwisted.wire.negotiation import Negotiated, Supported, TransferSyntaxes
+from dcxtwisted.wire.pdu import AssociateRJ
 
 _log = Logger()
 
@@ -36,6 +39,7 @@ class AssociationFactory:
 
     :param makeProvider: joins an association that is accepted with what serves its messages.
     :ivar associations: every accepted association that is not over.
+    :ivar admission: who may come in.
     :ivar share: what one peer may take of a reactor turn, in bytes.
     """
 
@@ -44,7 +48,7 @@ class AssociationFactory:
         configuration: Configuration,
         events: IDCXACCEvents,
         clock: IReactorTime,
-        transferSyntaxes: Callable[[str], Any],
+        transferSyntaxes: TransferSyntaxes,
         makeProvider: Callable[
             [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
         ],
@@ -59,7 +63,9 @@ class AssociationFactory:
             IMPLEMENTATION_CLASS_UID,
             IMPLEMENTATION_VERSION_NAME,
             configuration.operationsWindow,
+            configuration.transferSyntaxPreference,
         )
+        self.admission: Admission[AssociationProtocol] = Admission(configuration)
         self.protocols: set[AssociationProtocol] = set()
         self.associations: set[Association] = set()
         self.share = _LARGEST_SHARE
@@ -92,8 +98,68 @@ class AssociationFactory:
             if isinstance(answer, Deferred):
                 answer.addErrback(lambda failure: _log.failure("an event failed", failure))
 
-    def connectionGone(self) -> None:
-        """A connection is closed, or its association over and told of."""
+    # What the protocols tell
+
+    def connectionMade(self, protocol: AssociationProtocol, host: str) -> None:
+        """A connection was made."""
+        self.protocols.add(protocol)
+        crowded = self.admission.connectionMade(protocol, host)
+        if crowded is not None:
+            crowded.abortConnection()
+
+    def connectionLost(self, protocol: AssociationProtocol, received: int) -> None:
+        """A connection is closed, on which so many bytes came."""
+        self.protocols.discard(protocol)
+        self.admission.connectionLost(protocol)
+        if not received:
+            self.admission.counts["connections without a byte"] += 1
+        self._goneOrEnded()
+
+    def accepted(self, association: Association) -> None:
+        """An association is up."""
+        self.associations.add(association)
+        self.admission.counts["associations accepted"] += 1
+
+    def rejected(
+        self, protocol: AssociationProtocol, association: Association, rejection: AssociateRJ, why: str
+    ) -> None:
+        """An association was not let in."""
+        self.admission.leave(protocol, isConnected=True)
+        self.admission.counts["associations rejected"] += 1
+        _log.info(
+            "association refused {why}: from {calling} ({host}) to {called}, {result}/{source}/{reason}",
+            why=why,
+            calling=escaped(association.callingAETitle),
+            called=escaped(association.calledAETitle),
+            host=association.callingHost,
+            result=rejection.result,
+            source=rejection.source,
+            reason=rejection.reason,
+        )
+
+    def associationEnded(self, protocol: AssociationProtocol, association: Association, how: str) -> None:
+        """An association is over, and so is all that came of it: tell of it."""
+        self.associations.discard(association)
+        self.admission.leave(protocol, bool(protocol.connected))
+        _log.info(
+            "association from {calling} ({host}) to {called} {how} after {seconds:.3f} s: "
+            "{stored} stored, {refused} refused, {received} bytes{quirks}",
+            calling=escaped(association.callingAETitle),
+            host=association.callingHost,
+            called=escaped(association.calledAETitle),
+            how=how,
+            seconds=self.clock.seconds() - association.startedAt,
+            stored=association.objectsStored,
+            refused=association.objectsRefused,
+            received=association.bytesReceived,
+            quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(association.quirks.items())),
+        )
+        if association.ended == "timed out":
+            self.tell(self.events.OnTimeout, association)
+        self.tell(self.events.OnAssocEnd, association, association.ended)
+        self._goneOrEnded()
+
+    def _goneOrEnded(self) -> None:
         if not self.protocols and not self.associations:
             waiting, self._allGone = self._allGone, []
             for deferred in waiting:
@@ -116,7 +182,7 @@ class AssociationFactory:
         done.addCallback(ended)
         for protocol in list(self.protocols):
             protocol.stop()
-        self.connectionGone()
+        self._goneOrEnded()
         return done
 
     def abortAll(self) -> None:

@@ -19,7 +19,7 @@ from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.items import UserIdentityRequest
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext
 
@@ -100,6 +100,9 @@ class IDCXACCEvents(Interface):
         """
         An object was published, or its reception failed; the response was not sent yet.
 
+        Where the peer negotiated to have several operations outstanding, OnStoreSetup of the next objects may come
+        before, and objects are done in whatever order.
+
         True and None answer 0000, False answers C000, an int or ``StoreRefused`` answers that status. 0000 and Bxxx
         keep the object, everything else removes it; what raises something else answers A700.
 
@@ -135,8 +138,11 @@ class IAssociation(Interface):
     )
     implementationClassUID: str = Attribute("The peer's implementation class UID, '' where it gave none.")
     implementationVersionName: str = Attribute("The peer's implementation version name, '' where it gave none.")
-    userIdentity: UserIdentityRequest | None = Attribute("The peer's UserIdentityRequest (PS3.7 D.3.3.7), or None.")
+    userIdentity: UserIdentityRequest | None = Attribute(
+        "The peer's UserIdentityRequest, of type 1 to 5 (PS3.7 D.3.3.7), or None."
+    )
     maximumLengthToSend: int = Attribute("The largest P-DATA-TF body the peer takes, in bytes; 0 for no limit.")
+    operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
     objectsStored: int = Attribute("C-STORE requests answered with 0000 or Bxxx.")
     objectsRefused: int = Attribute("C-STORE requests answered otherwise.")
@@ -237,8 +243,12 @@ class IDIMSEService(Interface):
 
     commandFields: frozenset[int] = Attribute("The command fields of the requests it serves, a frozenset.")
 
-    def supports(abstractSyntax: str) -> Container[str] | None:
-        """Return the transfer syntaxes (a container of UIDs) it takes for an abstract syntax, or None."""
+    def supports(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None) -> Container[str] | None:
+        """
+        Return the transfer syntaxes (a container of UIDs) it takes for an abstract syntax, or None.
+
+        :param common: what the peer says of the abstract syntax, where it does: a hint for one that is unknown here.
+        """
 
     def requestReceived(
         request: Request, exchange: IExchange
@@ -286,6 +296,10 @@ class IDIMSEProvider(Interface):
 
     holding: bool = Attribute("True while a PDV must not be given: it is kept in hand and nothing more is read.")
     answering: bool = Attribute("True while a request wholly received has no final response.")
+    holdsUp: bool = Attribute(
+        "True while the peer may be silent because of us: ``holding``, or ``answering`` and not inside another message."
+    )
+    insideMessage: bool = Attribute("True from the first PDV of a message to its last.")
     busy: bool = Attribute("True inside a message, and while any request has no final response.")
 
     def pdvReceived(pdv: PDVReceived) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
+import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -27,7 +28,14 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configuration import DEFAULT_AE_TITLE, DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
+from dcxtwisted.configuration import (
+    DEFAULT_AE_TITLE,
+    DEFAULT_LAYOUT,
+    DEFAULT_PORT,
+    Configuration,
+    readSetting,
+    writtenSetting,
+)
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
@@ -77,6 +85,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.descriptions: list[str] = []
+        self.settings: dict[str, Any] = {}
         self.endpoints: list[IStreamServerEndpoint] = []
         self.provider: IDCXACCEvents | None = None
         self.configuration = Configuration()
@@ -85,13 +94,26 @@ class Options(usage.Options):
         """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112]"""
         self.descriptions.append(description)
 
+    def opt_set(self, setting: str) -> None:
+        """Any setting, as NAME=VALUE; repeatable. --settings shows all of them with their defaults."""
+        try:
+            name, value = readSetting(setting)
+        except ValueError as error:
+            _fail(f"--set: {error}")
+        self.settings[name] = value
+
+    def opt_settings(self) -> NoReturn:
+        """Show all settings with their defaults, and exit."""
+        for name, value in attrs.asdict(Configuration()).items():
+            sys.stdout.write(f"{name}={writtenSetting(value)}\n")
+        sys.exit(0)
+
     def postOptions(self) -> None:
         """Check everything before anything listens: one clear line, and exit status 1."""
         try:
             self._check()
         except ValueError as error:
-            _tell(str(error), sys.stderr)
-            sys.exit(1)
+            _fail(str(error))
 
     def _check(self) -> None:
         from twisted.internet import reactor  # installed by twistd's own options, which come first
@@ -112,7 +134,7 @@ class Options(usage.Options):
                 settings["maximumLength"] = int(self["max-pdu"])
             except ValueError:
                 raise ValueError(f"--max-pdu takes a number of bytes, not {self['max-pdu']!r}") from None
-        self.configuration = Configuration(**settings)
+        self.configuration = Configuration(**settings | self.settings)
         if self["events"] is not None:
             _useMonotonicClock(reactor)  # the provider may set timers
             self.provider = _eventsFrom(self["events"])
@@ -137,6 +159,11 @@ def _eventsFrom(name: str) -> IDCXACCEvents:
     except Invalid as error:
         raise ValueError(f"--events {name}: its result provides no IDCXACCEvents: {error}") from error
     return provider  # type: ignore[no-any-return]  # verified just now
+
+
+def _fail(message: str) -> NoReturn:
+    _tell(message, sys.stderr)
+    sys.exit(1)
 
 
 def _tell(message: str, stream: TextIO | None) -> None:

@@ -64,24 +64,25 @@ class Unread:
     :ivar isMuch: so much is queued that nothing more should be made of what the peer sends.
     """
 
-    __slots__ = ("_read", "isMuch")
+    __slots__ = ("_changed", "isMuch")
 
-    def __init__(self, transport: Transport, read: Callable[[], object]) -> None:
+    def __init__(self, transport: Transport, changed: Callable[[], object]) -> None:
         """
-        :param read: called when what was queued has left.
+        :param changed: called when C{isMuch} has changed: true when much is queued, false when all of it has left.
         """
         self.isMuch = False
-        self._read = read
+        self._changed = changed
         transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
         """The transport calls this when more is queued than it likes."""
         self.isMuch = True
+        self._changed()
 
     def resumeProducing(self) -> None:
         """The transport calls this when nothing is queued any more."""
         self.isMuch = False
-        self._read()
+        self._changed()
 
     def stopProducing(self) -> None:
         """The transport calls this when the connection is lost."""

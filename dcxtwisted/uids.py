@@ -8,6 +8,7 @@ The tables are read-only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -490,6 +491,19 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
         IMPLEMENTATION_CLASS_UID: "dcxtwisted",
     }
 )
+
+# Leading zeros are none of PS3.5 9.1, but they are met.
+_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+def isUID(text: str) -> bool:
+    """True for what can be a UID: 64 characters at most, numbers with dots between them."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def isKnown(uid: str) -> bool:
+    """True where this UID is in a table here, whatever it stands for."""
+    return uid in _NAMES
 
 
 def nameOf(uid: str) -> str:

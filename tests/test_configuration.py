@@ -7,7 +7,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration
+from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -27,10 +27,23 @@ class ConfigurationTests(SynchronousTestCase):
                 "AETitle": "DCXTWISTED",
                 "checkCalledAETitle": False,
                 "maximumLength": 131072,
+                "operationsWindow": 8,
+                "transferSyntaxPreference": (),
+                "acceptUnknown": False,
+                "acceptReferencedPixels": False,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
+                "minimumRate": 1024.0,
+                "writeStallDeadline": 60.0,
+                "connectionEventDeadline": 15.0,
+                "eventDeadline": 60.0,
+                "storeDeadline": 300.0,
                 "stopDeadline": 30.0,
+                "maximumAssociations": 1000,
+                "maximumAssociationsPerAddress": 200,
+                "maximumAssociationsPerAETitle": None,
+                "maximumConnectionsBeforeAssociation": 500,
             },
         )
         self.assertEqual(DEFAULT_PORT, 11112)
@@ -52,9 +65,88 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertTaken("maximumLength", 0, 8, 16384, 0xFFFFFFFF)
         self.assertRefused("maximumLength", -1, 1, 7, 0x100000000)
 
+    def test_transferSyntaxPreference(self) -> None:
+        longest = "1." + "2" * 62
+        self.assertTaken("transferSyntaxPreference", (), ("1.2.840.10008.1.2.4.90",), ("1.02", "1.2", longest))
+        for value in ("", "JPEG2000", "1.2.", ".1", "1..2", "1.2 ", "1.2\n", "1.\xb2", longest + "2", 12, None):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=("1.2", value))
+            self.assertEqual(str(error), f"a preferred transfer syntax is a UID, not {value!r}")
+        for other in ("1.2", ["1.2"]):
+            error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=other)
+            self.assertEqual(str(error), f"preferred transfer syntaxes are a tuple of UIDs, not {other!r}")
+
     def test_deadlines(self) -> None:
-        for name in ("ARTIM", "silenceDeadline", "progressDeadline"):
+        for name in (
+            "ARTIM",
+            "silenceDeadline",
+            "progressDeadline",
+            "writeStallDeadline",
+            "connectionEventDeadline",
+            "eventDeadline",
+            "storeDeadline",
+        ):
             self.assertTaken(name, 0.001, 1, 86400.0)
+            self.assertRefused(name, 0, -1, 1_000_001, float("inf"), float("nan"))
+        for name in ("stopDeadline", "minimumRate"):
+            self.assertTaken(name, 0, 1.5)
+            self.assertRefused(name, -0.1, float("inf"), float("nan"))
+
+    def test_limits(self) -> None:
+        self.assertTaken("maximumAssociationsPerAETitle", None)
+        for name in (
+            "maximumAssociations",
+            "maximumAssociationsPerAddress",
+            "maximumAssociationsPerAETitle",
+            "maximumConnectionsBeforeAssociation",
+        ):
+            self.assertTaken(name, 1, 100000)
             self.assertRefused(name, 0, -1)
-        self.assertTaken("stopDeadline", 0, 1.5)
-        self.assertRefused("stopDeadline", -0.1)
+
+    def test_operationsWindow(self) -> None:
+        self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
+        self.assertRefused("operationsWindow", 0, -1, 0x10000)
+
+
+class SettingTests(SynchronousTestCase):
+    """Settings as text."""
+
+    def test_read(self) -> None:
+        for setting, expected in (
+            ("AETitle=MY=AE", ("AETitle", "MY=AE")),
+            ("checkCalledAETitle=yes", ("checkCalledAETitle", True)),
+            ("checkCalledAETitle=no", ("checkCalledAETitle", False)),
+            ("maximumAssociations=50", ("maximumAssociations", 50)),
+            ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
+            ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
+            ("ARTIM=0.5", ("ARTIM", 0.5)),
+            ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
+            ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
+        ):
+            self.assertEqual(readSetting(setting), expected)
+
+    def test_written(self) -> None:
+        """Each default, written, is read as what it was."""
+        for name, value in attrs.asdict(Configuration()).items():
+            self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
+        self.assertEqual(writtenSetting(True), "yes")
+        self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
+
+    def test_refused(self) -> None:
+        for setting, said in (
+            ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
+            ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
+            ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
+            ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
+            (
+                "maximumAssociationsPerAETitle=",
+                "maximumAssociationsPerAETitle takes a whole number or 'none', not ''",
+            ),
+        ):
+            with self.assertRaises(ValueError) as caught:
+                readSetting(setting)
+            self.assertEqual(str(caught.exception), said)
+        with self.assertRaises(ValueError) as caught:
+            readSetting("artim=1")
+        self.assertIn(
+            "there is no setting 'artim', but acceptReferencedPixels, acceptUnknown, AETitle, ", str(caught.exception)
+        )

@@ -4,10 +4,12 @@ Timers: what is called when, and that nothing is left on the clock.
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.deadlines import Countdown, Watch
+from dcxtwisted.deadlines import Countdown, Deadline, Watch
+from dcxtwisted.errors import DeadlinePassed
 
 
 class CountdownTests(SynchronousTestCase):
@@ -76,21 +78,107 @@ class CountdownTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class DeadlineTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.cancelled: list[Deferred[str]] = []
+        self.awaited: Deferred[str] = Deferred(self.cancelled.append)
+        self.told = Deadline(self.clock, 15).of(self.awaited, "it")
+
+    def tearDown(self) -> None:
+        """Whatever came of it, no timer is left."""
+        self.told.addErrback(lambda failure: None)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_inTime(self) -> None:
+        self.clock.advance(14.9)
+        self.assertNoResult(self.told)
+        self.awaited.callback("done")
+        self.assertEqual(self.successResultOf(self.told), "done")
+
+    def test_atOnce(self) -> None:
+        self.awaited.callback("done")
+        self.assertEqual(self.successResultOf(self.told), "done")
+        self.assertEqual(self.successResultOf(Deadline(self.clock, 15).of(succeed("it"), "it")), "it")
+
+    def test_failure(self) -> None:
+        self.awaited.errback(ValueError("no"))
+        self.failureResultOf(self.told, ValueError)
+
+    def test_late(self) -> None:
+        self.clock.advance(15)
+        failure = self.failureResultOf(self.told, DeadlinePassed)
+        self.assertEqual(str(failure.value), "15 s")
+        self.assertEqual(self.cancelled, [self.awaited])
+
+    def test_goesOnAllTheSame(self) -> None:
+        """One that does not let itself be cancelled is not waited for; what it says is dropped."""
+
+        async def stubborn() -> str:
+            try:
+                await self.awaited
+            except CancelledError:
+                pass
+            return await more
+
+        more: Deferred[str] = Deferred()
+        told = Deadline(self.clock, 15).of(Deferred.fromCoroutine(stubborn()), "it")
+        self.clock.advance(15)
+        self.failureResultOf(told, DeadlinePassed)
+        self.failureResultOf(self.told, DeadlinePassed)
+        more.callback("too late")
+
+    def test_lateFailure(self) -> None:
+        awaited: Deferred[str] = Deferred(lambda awaited: awaited.errback(ValueError("no")))
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        self.awaited.callback("done")
+        self.clock.advance(15)
+        self.failureResultOf(told, DeadlinePassed)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_cancelled(self) -> None:
+        self.told.cancel()
+        self.assertEqual(self.cancelled, [self.awaited])
+        self.failureResultOf(self.told, CancelledError)
+
+    def test_cancelledAndStubborn(self) -> None:
+        more: Deferred[str] = Deferred()
+
+        async def stubborn() -> str:
+            try:
+                await self.awaited
+            except CancelledError:
+                pass
+            return await more
+
+        told = Deadline(self.clock, 15).of(Deferred.fromCoroutine(stubborn()), "it")
+        told.cancel()
+        self.failureResultOf(told, CancelledError)
+        more.callback("too late")
+        self.awaited.addErrback(lambda failure: None)
+
+
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
         self.expired: list[float] = []
-        self.patience = 600.0
-        self.held = False
-        self.watch = Watch(
-            self.clock,
-            60,
-            lambda: self.patience,
-            lambda: self.held,
-            lambda: self.expired.append(self.clock.seconds() - 1000),
-        )
-        self.watch.start()
+        self.how: list[str] = []
+        self.isInside = self.held = False
+        self.watch = self.watching()
+
+    def watching(self, silence: float = 600, progress: float = 60, rate: float = 100) -> Watch:
+        watch = Watch(self.clock, silence, progress, rate, lambda: self.isInside, lambda: self.held, self.expire)
+        watch.start()
+        return watch
+
+    def expire(self, how: str) -> None:
+        self.expired.append(self.clock.seconds() - 1000)
+        self.how.append(how)
+
+    def hear(self, size: int) -> None:
+        self.watch.heard = self.clock.seconds()
+        self.watch.received += size
 
     def pass_(self, seconds: float) -> None:
         """Let time pass, an eighth of a second at a time."""
@@ -101,6 +189,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.expired, [])
         self.pass_(1000)
         self.assertEqual(self.expired, [600])
+        self.assertEqual(self.how, ["nothing came for 600 s"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_heard(self) -> None:
@@ -108,33 +197,89 @@ class WatchTests(SynchronousTestCase):
         for _ in range(100):
             (call,) = self.clock.getDelayedCalls()
             due = call.getTime()
-            self.watch.heard = self.clock.seconds()
+            self.hear(1)
             self.assertEqual([each.getTime() for each in self.clock.getDelayedCalls()], [due])
             self.pass_(59)
         self.assertEqual(self.expired, [])
         self.pass_(600 - 59)
         self.assertEqual(len(self.expired), 1)
 
-    def test_patienceChanges(self) -> None:
-        """A shorter patience ends where it should, although nothing told the watch."""
+    def test_inside(self) -> None:
+        """A shorter patience ends where it should, although nothing set a timer."""
         for delay in (0.5, 30, 59.5, 61, 500):
             self.setUp()
             self.pass_(delay)
-            self.watch.heard = self.clock.seconds()
-            self.patience = 60
+            self.isInside = True
+            self.hear(10)
+            self.watch.enter()
             self.pass_(59.875)
             self.assertEqual(self.expired, [])
             self.pass_(0.125)
-            self.assertEqual(len(self.expired), 1, delay)
+            self.assertEqual(self.how, ["nothing came for 60 s"], delay)
 
-    def test_patienceGrows(self) -> None:
-        self.patience = 60
+    def test_noLongerInside(self) -> None:
+        self.isInside = True
         self.pass_(59)
-        self.patience = 600
+        self.isInside = False
         self.pass_(540)
         self.assertEqual(self.expired, [])
         self.pass_(2)
         self.assertEqual(len(self.expired), 1)
+
+    def drip(self, size: int, seconds: float) -> None:
+        """Hear so many bytes each second, and no end of what they are part of."""
+        for _ in range(round(seconds)):
+            self.pass_(1)
+            self.hear(size)
+
+    def test_tooSlow(self) -> None:
+        """It is the average that counts, over each stretch of 60 s from where it began."""
+        for delay in (0, 0.5, 59.5, 61, 500):
+            self.setUp()
+            self.pass_(delay)
+            self.isInside = True
+            self.hear(10)
+            self.watch.enter()
+            self.drip(99, 59)
+            self.pass_(0.875)
+            self.assertEqual(self.expired, [])
+            self.drip(99, 1)
+            self.assertEqual(self.how, ["less than 100 bytes a second came for 60 s"], delay)
+
+    def test_justFastEnough(self) -> None:
+        self.isInside = True
+        self.watch.enter()
+        self.drip(105, 600)
+        self.assertEqual(self.expired, [])
+        self.drip(50, 120)
+        self.assertEqual(self.how, ["less than 100 bytes a second came for 60 s"])
+
+    def test_manySmallOnes(self) -> None:
+        """Between messages no rate is asked for."""
+        for _ in range(300):
+            self.pass_(1)
+            self.hear(10)
+            self.watch.enter()
+            self.watch.inside = False
+        self.assertEqual(self.expired, [])
+
+    def test_beginsAnew(self) -> None:
+        """What was received before does not count for what begins now."""
+        self.hear(1_000_000)
+        self.pass_(30)
+        self.isInside = True
+        self.hear(1)
+        self.watch.enter()
+        self.drip(1, 61)
+        self.assertEqual(len(self.expired), 1)
+
+    def test_anyRate(self) -> None:
+        self.watch.stop()
+        self.watch = self.watching(rate=0)
+        self.isInside = True
+        self.watch.enter()
+        self.drip(1, 600)
+        self.assertEqual(self.expired, [])
 
     def test_held(self) -> None:
         """While this side holds the peer up, time does not count."""
@@ -142,16 +287,27 @@ class WatchTests(SynchronousTestCase):
         self.pass_(3600)
         self.assertEqual(self.expired, [])
         self.held = False
-        self.watch.heard = self.clock.seconds()
+        self.watch.restart()
         self.pass_(599.875)
         self.assertEqual(self.expired, [])
         self.pass_(0.125)
         self.assertEqual(len(self.expired), 1)
 
-    def test_patienceShorterThanTheShortest(self) -> None:
+    def test_heldInside(self) -> None:
+        """Nor does it for the rate."""
+        self.isInside = self.held = True
+        self.watch.enter()
+        self.pass_(90)
+        self.held = False
+        self.watch.restart()
+        self.drip(105, 59)
+        self.assertEqual(self.expired, [])
+        self.drip(90, 65)
+        self.assertEqual(len(self.expired), 1)
+
+    def test_silenceShorterThanProgress(self) -> None:
         self.watch.stop()
-        self.patience = 7
-        self.watch.start()
+        self.watch = self.watching(silence=7)
         self.clock.advance(6.9)
         self.assertEqual(self.expired, [])
         self.clock.advance(0.1)
@@ -177,7 +333,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(len(self.expired), 1)
 
     def test_stopByItsExpiry(self) -> None:
-        watch = Watch(self.clock, 60, lambda: 60, lambda: False, lambda: watch.stop())
+        watch = Watch(self.clock, 60, 60, 0, lambda: False, lambda: False, lambda how: watch.stop())
         watch.start()
         self.watch.stop()
         self.clock.advance(60)

@@ -41,7 +41,17 @@ class EndpointFromTests(SynchronousTestCase):
         endpoint = endpointFrom(memory, "tcp:4242:interface=127.0.0.1")
         factory = Factory()
         self.successResultOf(endpoint.listen(factory))
-        self.assertEqual(memory.tcpServers, [(4242, factory, 50, "127.0.0.1")])
+        self.assertEqual(memory.tcpServers, [(4242, factory, 1024, "127.0.0.1")])
+
+    def test_backlog(self) -> None:
+        """What an endpoint string says itself counts."""
+        memory = MemoryReactor()
+        factory = Factory()
+        self.successResultOf(endpointFrom(memory, "tcp:4242:backlog=7").listen(factory))
+        self.successResultOf(endpointFrom(memory, "tcp6:4242").listen(factory))
+        self.successResultOf(endpointFrom(memory, "unix:socket").listen(factory))
+        self.assertEqual([backlog for _, _, backlog, _ in memory.tcpServers], [7, 1024])
+        self.assertEqual([backlog for _, _, backlog, *_ in memory.unixServers], [1024])
 
     def test_endpoint(self) -> None:
         """As it is."""

@@ -117,6 +117,8 @@ class OptionsTests(SynchronousTestCase):
                 ("--max-pdu=", "Largest"),
                 ("--no-fsync", "Acknowledge"),
                 ("--port=", "Where"),
+                ("--set=", "Any"),
+                ("--settings", "Show"),
                 ("--store-directory=", "Where"),
                 ("--version", "Display"),
             ],
@@ -174,6 +176,15 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(type(options.provider).__name__, "Talkative")
         self.assertTrue(options["no-fsync"])
+
+    def test_settings(self) -> None:
+        """Any setting by its name; what a named option says as well, it overrules."""
+        options = self.parse("--ae-title", "A", "--set", "ARTIM=7", "--set", "AETitle=B", "--set", "minimumRate=0")
+        self.assertEqual(options.configuration, Configuration(AETitle="B", ARTIM=7, minimumRate=0))
+
+    def test_badSettings(self) -> None:
+        self.assertEqual(self.refused("--set", "ARTIM=soon"), "--set: ARTIM takes a number, not 'soon'")
+        self.assertEqual(self.refused("--set", "ARTIM=0"), "'ARTIM' must be > 0.0: 0.0")
 
     def test_badPort(self) -> None:
         self.assertEqual(self.refused("--port", "70000"), "a port number is 0 to 65535, not 70000")

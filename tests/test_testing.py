@@ -571,7 +571,7 @@ class TLSTests(ListenerTestCase):
         peer = self.connect(factory=TLSMemoryBIOFactory(self.options, False, self.factory, self.clock))
         self.advance(30)
         self.assertIsNotNone(peer.lost)
-        self.assertLines("no A-ASSOCIATE-RQ from 127.0.0.1 in time")
+        self.assertLines()
 
     def test_noTLS(self) -> None:
         """DICOM on a TLS port: the handshake fails."""

@@ -347,3 +347,23 @@ class NameOfTests(Base):
         """Anything else comes back as it is."""
         for uid in ("", "1.2.3", "1.2.840.10008.5.1.4.1.1.2 ", "1.2\r\n"):
             self.assertEqual(uids.nameOf(uid), uid)
+
+
+class RecognitionTests(Base):
+    """What is a UID, and which are known."""
+
+    def test_isUID(self) -> None:
+        """Numbers with dots between them, also with leading zeros; as long as a UID can be."""
+        for text in ("0", "1.2", "1.2.840.10008.1.1", "1.02.003", "1." + "2" * 62):
+            self.assertTrue(uids.isUID(text), text)
+        for text in ("", ".", "1.", ".1", "1..2", "1.2 ", "1.2\0", "1.2\n", "x", "1.x", "1/2", "1.\xb2", "1.\u0662"):
+            self.assertFalse(uids.isUID(text), ascii(text))
+        self.assertFalse(uids.isUID("1." + "2" * 63))
+
+    def test_isKnown(self) -> None:
+        """Every UID of the tables, and the few beside them."""
+        for table in TABLES.values():
+            self.assertNoFaults((uid for uid in table if not uids.isKnown(uid)), "not known")
+        self.assertTrue(uids.isKnown(uids.APPLICATION_CONTEXT))
+        for uid in ("", "1.2.3", "1.2.840.10008.5.1.4.1.1.2 "):
+            self.assertFalse(uids.isKnown(uid), uid)

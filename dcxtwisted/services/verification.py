@@ -10,6 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcxtwisted.deadlines import Deadline
+from dcxtwisted.errors import DeadlinePassed
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDCXACCEvents, IDIMSEService, IExchange
 from dcxtwisted.statuses import SUCCESS
@@ -19,6 +21,7 @@ from dcxtwisted.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, Request
 
 _log = Logger()
@@ -33,10 +36,13 @@ class VerificationService:
 
     commandFields = frozenset({C_ECHO_RQ})
 
-    def __init__(self, events: IDCXACCEvents) -> None:
+    def __init__(self, events: IDCXACCEvents, eventDeadline: Deadline) -> None:
         self._events = events
+        self._deadline = eventDeadline
 
-    def supports(self, abstractSyntax: str) -> Container[str] | None:
+    def supports(
+        self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
+    ) -> Container[str] | None:
         """See ``IDIMSEService.supports``."""
         return _TRANSFER_SYNTAXES if abstractSyntax == VERIFICATION else None
 
@@ -49,11 +55,15 @@ class VerificationService:
             _log.failure("OnEcho failed")
         else:
             if isinstance(answer, Deferred):
-                answer.addErrback(_failed)
-                answer.addCallback(lambda ignored: exchange.respond(response))
+                self._deadline.of(answer, "OnEcho").addErrback(_failed).addCallback(
+                    lambda ignored: exchange.respond(response)
+                )
                 return
         exchange.respond(response)
 
 
 def _failed(failure: Failure) -> None:
-    _log.failure("OnEcho failed", failure)
+    if failure.check(DeadlinePassed):
+        _log.error("OnEcho did not answer within {seconds}", seconds=failure.value)
+    else:
+        _log.failure("OnEcho failed", failure)

@@ -212,7 +212,7 @@ class ListenerInMemory:
         peer = ScriptedPeer()
         protocol = (self.acceptor.factory if factory is None else factory).buildProtocol(clientAddress)
         assert protocol is not None
-        connection = MemoryConnection(protocol, peer, capacity, cuts, clientAddress=clientAddress)
+        connection = MemoryConnection(protocol, peer, capacity, cuts, clientAddress=clientAddress, clock=self.clock)
         connection.pump()
         return peer, connection
 

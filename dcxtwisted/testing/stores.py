@@ -45,6 +45,7 @@ class StoreAssociation:
     implementationVersionName = ""
     userIdentity: UserIdentityRequest | None = None
     maximumLengthToSend = 16384
+    operationsWindow = 1
     startedAt = 0.0
     objectsStored = objectsRefused = bytesReceived = 0
     ended = ""

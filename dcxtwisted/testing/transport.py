@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITCPTransport,
 )
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -245,6 +246,7 @@ class MemoryConnection:
     :param client: the protocol that connects, likewise.
     :param capacity: the bytes each end may leave unread.
     :param cuts: sizes of the chunks the server is given, in order; whole once they run out.
+    :param clock: has its calls made that are due, when nothing else is to be done.
     """
 
     def __init__(
@@ -255,7 +257,9 @@ class MemoryConnection:
         cuts: Iterable[int] = (),
         serverAddress: MemoryAddress | None = None,
         clientAddress: MemoryAddress | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock
         here = serverAddress or IPv4Address("TCP", "127.0.0.1", 11112)
         there = clientAddress or IPv4Address("TCP", "127.0.0.1", 54321)
         self.server = MemoryTransport(here, there, capacity)
@@ -275,6 +279,14 @@ class MemoryConnection:
         """
         ends = (self.server, self.client)
         for _ in range(limit):
-            if not any([end.send() for end in ends] + [end.happen() for end in ends]):
+            if not any([end.send() for end in ends] + [end.happen() for end in ends]) and not self._tick():
                 return
         raise RuntimeError(f"still something to do after {limit} rounds")
+
+    def _tick(self) -> bool:
+        """Make the calls of the clock that are due; False where there are none."""
+        clock = self._clock
+        if clock is None or not any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()):
+            return False
+        clock.advance(0)
+        return True

@@ -24,6 +24,9 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 # 9,000. Unlimited, 1 MiB of tiny items would hold up everybody else for 120 ms; limited, for 12 ms.
 MAXIMUM_ITEMS = 16384
 
+# Of PS3.7 table D.3-14; of any other nobody can say what its fields mean.
+USER_IDENTITY_TYPES = frozenset({1, 2, 3, 4, 5})
+
 # What `quirks` may hold.
 EMPTY_TRANSFER_SYNTAX = "empty transfer syntax"
 EVEN_CONTEXT_ID = "even presentation context ID"
@@ -35,6 +38,7 @@ PADDED_UID = "padded UID"
 REPEATED_ITEM = "repeated item"
 RESERVED_BYTES = "reserved bytes not zero"
 UNKNOWN_ITEM = "unknown item"
+UNKNOWN_USER_IDENTITY_TYPE = "unknown user identity type"
 UNKNOWN_USER_ITEM = "unknown user item"
 
 _ITEM = struct.Struct(">BBH")
@@ -376,7 +380,7 @@ def userInformationOf(content: bytes, decoding: Decoding) -> UserInformation:
         tuple(roles),
         tuple(extended),
         tuple(common),
-        _userIdentity(single.get(_USER_IDENTITY)),
+        _userIdentity(single.get(_USER_IDENTITY), decoding),
         _userIdentityResponse(single.get(_USER_IDENTITY_RESPONSE)),
     )
 
@@ -436,13 +440,15 @@ def _commonExtended(raw: bytes, version: int, decoding: Decoding) -> SOPClassCom
     return SOPClassCommonExtendedNegotiation(SOPClassUID, serviceClassUID, tuple(relatedUIDs))
 
 
-def _userIdentity(raw: bytes | None) -> UserIdentityRequest | None:
+def _userIdentity(raw: bytes | None, decoding: Decoding) -> UserIdentityRequest | None:
     if raw is None:
         return None
     fields = _Fields("user identity", raw)
     identityType, response = fields.take(2)
     request = UserIdentityRequest(identityType, bool(response), fields.counted(), fields.counted())
     fields.end()
+    if identityType not in USER_IDENTITY_TYPES:
+        decoding.quirk(UNKNOWN_USER_IDENTITY_TYPE)
     return request
 
 

@@ -4,8 +4,8 @@ What an A-ASSOCIATE-RQ is answered with: a pure function of the request and of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -19,10 +19,12 @@ from dcxtwisted.wire.items import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
     ACCEPTANCE,
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    USER_IDENTITY_TYPES,
     AsynchronousOperationsWindow,
     PresentationContextProposal,
     PresentationContextResult,
     RoleSelection,
+    SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
     UserInformation,
 )
@@ -41,9 +43,12 @@ DEFAULT_MAXIMUM_LENGTH: Final = 16384
 _STORAGE_EXTENDED_NEGOTIATION: Final = bytes.fromhex("020003000000")
 
 _MAXIMUM_UID_LENGTH: Final = 64
-_USER_IDENTITY_TYPES: Final = frozenset({1, 2, 3, 4, 5})  # PS3.7 table D.3-14
 
-_OfClass = TypeVar("_OfClass", RoleSelection, SOPClassExtendedNegotiation)
+#: Gives the transfer syntaxes taken for an abstract syntax, of which the peer may have said what it is (PS3.7 D.3.3.6);
+#: None where it is not supported.
+TransferSyntaxes: TypeAlias = Callable[[str, SOPClassCommonExtendedNegotiation | None], Container[str] | None]
+
+_OfClass = TypeVar("_OfClass", RoleSelection, SOPClassExtendedNegotiation, SOPClassCommonExtendedNegotiation)
 
 
 @attrs.frozen
@@ -60,16 +65,19 @@ class Supported:
     """
     What this side offers.
 
-    :ivar transferSyntaxes: gives the transfer syntaxes taken for an abstract syntax, None where it is not supported.
+    :ivar transferSyntaxes: asked once for each abstract syntax that is proposed.
     :ivar maximumLength: the P-DATA-TF length to advertise; 0 for no limit.
     :ivar operationsWindow: the most operations that a peer may have outstanding, where it proposes to.
+    :ivar transferSyntaxPreference: of the transfer syntaxes proposed and taken, the one that comes first here is
+        chosen; where none is in it, the requestor's first is, but explicit before implicit VR little endian.
     """
 
-    transferSyntaxes: Callable[[str], Container[str] | None]
+    transferSyntaxes: TransferSyntaxes
     maximumLength: int
     implementationClassUID: str
     implementationVersionName: str
     operationsWindow: int = 1
+    transferSyntaxPreference: Sequence[str] = ()
 
 
 @attrs.frozen
@@ -105,7 +113,10 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
     elif 0 < maximumLength < MINIMUM_PDU_LENGTH:
         # No fragment of two bytes fits: nothing could ever be answered.
         return REJECTED_NO_REASON
-    results = [_result(proposal, supported) for proposal in request.presentationContexts]
+    taken = _taken(request, supported)
+    results = [
+        _result(proposal, taken.get(proposal.abstractSyntax), supported) for proposal in request.presentationContexts
+    ]
     proposed = {proposal.contextID: proposal.abstractSyntax for proposal in request.presentationContexts}
     contexts = {
         result.contextID: AcceptedContext(result.contextID, proposed[result.contextID], result.transferSyntax)
@@ -124,19 +135,33 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
     return Negotiated(accept, contexts, proposed, maximumLength, 1 if window is None else window.invoked)
 
 
-def _result(proposal: PresentationContextProposal, supported: Supported) -> PresentationContextResult:
-    taken = supported.transferSyntaxes(proposal.abstractSyntax) if proposal.abstractSyntax else None
+def _taken(request: AssociateRQ, supported: Supported) -> dict[str, Container[str] | None]:
+    """The transfer syntaxes taken for each abstract syntax that has a name."""
+    # Asked once for each, however many contexts it has: what is said of one may hold 32,000 related general classes.
+    said = _firsts(request.userInformation.commonExtendedNegotiations)
+    names = dict.fromkeys(proposal.abstractSyntax for proposal in request.presentationContexts)
+    return {name: supported.transferSyntaxes(name, said.get(name)) for name in names if name}
+
+
+def _result(
+    proposal: PresentationContextProposal, taken: Container[str] | None, supported: Supported
+) -> PresentationContextResult:
     candidates = [] if taken is None else [syntax for syntax in proposal.transferSyntaxes if syntax in taken]
     if candidates:
-        return PresentationContextResult(proposal.contextID, ACCEPTANCE, _choice(candidates))
-    # A refused context carries a transfer syntax too, which has no meaning (PS3.8 9.3.3.2).
-    meaningless = (proposal.transferSyntaxes or (IMPLICIT_VR_LITTLE_ENDIAN,))[0]
+        return PresentationContextResult(proposal.contextID, ACCEPTANCE, _choice(candidates, supported))
+    # A refused context carries a transfer syntax too, which has no meaning (PS3.8 9.3.3.2): one that was proposed, but
+    # none that makes the answer as long as the request.
+    named = (syntax for syntax in proposal.transferSyntaxes if len(syntax) <= _MAXIMUM_UID_LENGTH)
+    meaningless = next(named, IMPLICIT_VR_LITTLE_ENDIAN)
     result = ABSTRACT_SYNTAX_NOT_SUPPORTED if taken is None else TRANSFER_SYNTAXES_NOT_SUPPORTED
     return PresentationContextResult(proposal.contextID, result, meaningless)
 
 
-def _choice(candidates: list[str]) -> str:
-    """The requestor's first, but explicit before implicit little endian: private elements keep their VR."""
+def _choice(candidates: list[str], supported: Supported) -> str:
+    for preferred in supported.transferSyntaxPreference:
+        if preferred in candidates:
+            return preferred
+    # Private elements keep their VR.
     if candidates[0] == IMPLICIT_VR_LITTLE_ENDIAN and EXPLICIT_VR_LITTLE_ENDIAN in candidates:
         return EXPLICIT_VR_LITTLE_ENDIAN
     return candidates[0]
@@ -153,7 +178,7 @@ def _userInformation(
     window = proposed.asynchronousOperationsWindow
     identity = proposed.userIdentity
     isPositive = (
-        identity is not None and identity.positiveResponseRequested and identity.identityType in _USER_IDENTITY_TYPES
+        identity is not None and identity.positiveResponseRequested and identity.identityType in USER_IDENTITY_TYPES
     )
     return UserInformation(
         maximumLength=supported.maximumLength,
@@ -168,21 +193,21 @@ def _userInformation(
         # Storage and verification are served as SCP only: never 1 where 0 was proposed (PS3.7 D.3.3.4).
         roleSelections=tuple(
             RoleSelection(role.SOPClassUID, True, False)
-            for role in _firsts(proposed.roleSelections)
+            for role in _firsts(proposed.roleSelections).values()
             if role.SCU and role.SOPClassUID in accepted
         ),
         extendedNegotiations=tuple(
             SOPClassExtendedNegotiation(item.SOPClassUID, _STORAGE_EXTENDED_NEGOTIATION)
-            for item in _firsts(proposed.extendedNegotiations)
+            for item in _firsts(proposed.extendedNegotiations).values()
             if item.SOPClassUID != VERIFICATION and item.SOPClassUID in accepted
         ),
         userIdentityResponse=b"" if isPositive else None,
     )
 
 
-def _firsts(items: Iterable[_OfClass]) -> Iterable[_OfClass]:
-    """The first item of each SOP class."""
+def _firsts(items: Iterable[_OfClass]) -> dict[str, _OfClass]:
+    """The first item of each SOP class, by class."""
     firsts: dict[str, _OfClass] = {}
     for item in items:
         firsts.setdefault(item.SOPClassUID, item)
-    return firsts.values()
+    return firsts

@@ -18,9 +18,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from dcxtwisted.wire.assembly import MessageAssembler
-from dcxtwisted.wire.framing import Framer, PDUBody, PDVReceived
+from dcxtwisted.wire.framing import Framer, PDUBody, PDUHeader, PDVReceived
 from dcxtwisted.wire.messages import C_ECHO_RQ, ERROR_COMMENT, RESPONSE, Message, ReceivedResponse, Request
-from dcxtwisted.wire.pdu import PDU, AssociateAC, AssociateRQ, decode
+from dcxtwisted.wire.pdu import P_DATA_TF, PDU, AssociateAC, AssociateRQ, decode
 
 #: Untyped: which one it is, and what it can do, trial decides.
 reactor: Any = _reactor
@@ -217,6 +217,14 @@ def conversation(recording: Recording) -> Conversation:
     closing = fromClient[-1]
     assert not isinstance(closing, PDVReceived)
     return Conversation(request, accept, objects, echoes, closing)
+
+
+def lengthsOfPData(data: bytes | bytearray) -> list[int]:
+    """Return the length field of each P-DATA-TF."""
+    framer = Framer(0)
+    framer.feed(bytes(data))
+    things = iter(framer.next, None)
+    return [thing.length for thing in things if isinstance(thing, PDUHeader) and thing.pduType == P_DATA_TF]
 
 
 def _things(data: bytes | bytearray) -> Iterator[PDU | PDVReceived]:

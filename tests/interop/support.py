@@ -1,206 +1,26 @@
 """
-What the tests against real clients share: sample files, programs, and a listener on loopback.
+What the tests against real clients share: a listener on loopback, and a relay in front of it.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from struct import unpack_from
 from typing import Any, TypeVar
 
-import attrs
 import pydicom
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 
 from dcxtwisted import DCXACC, IDCXACCEvents
-from dcxtwisted.uids import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from tests.interop.relay import Relay, SentObject, portOf
+from dcxtwisted.testing import RecordingEvents
+from tests.interop.relay import Conversation, Relay, SentObject, portOf
+from tests.interop.samples import Part10, part10
 
 _T = TypeVar("_T")
-
-SECONDARY_CAPTURE_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.7"
-
-#: Seconds after which a client is killed: well before trial gives up, so that nothing is left behind.
-CLIENT_DEADLINE = 40.0
-
-_LONG_VRS = frozenset({b"OB", b"OW", b"SQ", b"UN", b"UT"})
-
-# Part 10 files, taken apart here and not by the code under test
-
-
-@attrs.frozen
-class Part10:
-    """
-    A file in two: what group 0002 says, and the bytes behind it.
-
-    :ivar meta: the values of group 0002 by element number; empty for a file that has none.
-    """
-
-    meta: Mapping[int, bytes]
-    dataSet: bytes
-
-    def uid(self, element: int) -> str:
-        """Return a UID of group 0002, '' where it is missing."""
-        return self.meta.get(element, b"").rstrip(b"\0 ").decode("ascii")
-
-    @property
-    def SOPClassUID(self) -> str:
-        """Media Storage SOP Class UID."""
-        return self.uid(0x0002)
-
-    @property
-    def SOPInstanceUID(self) -> str:
-        """Media Storage SOP Instance UID."""
-        return self.uid(0x0003)
-
-    @property
-    def transferSyntaxUID(self) -> str:
-        """Transfer Syntax UID."""
-        return self.uid(0x0010)
-
-
-def part10(raw: bytes) -> Part10:
-    """Take a file apart; one without preamble and prefix is all data set."""
-    if raw[128:132] != b"DICM":
-        return Part10({}, raw)
-    meta = {}
-    position = 132
-    # By the group number and not by the group length: some sample files lack it.
-    while raw[position : position + 2] == b"\x02\x00":
-        _, element, VR, length = unpack_from("<HH2sH", raw, position)
-        position += 8
-        if VR in _LONG_VRS:
-            (length,) = unpack_from("<I", raw, position)
-            position += 4
-        meta[element] = raw[position : position + length]
-        position += length
-    return Part10(meta, raw[position:])
-
-
-# Sample files
-
-
-@attrs.frozen
-class SampleFile:
-    """
-    A file that comes with pydicom, as a storage object.
-
-    :ivar name: its path below pydicom's directory of sample files.
-    :ivar identified: its data set has SOP class and instance; otherwise those here are of the file meta, or made up.
-    :ivar dataSet: all that follows the file meta information, untouched.
-    :ivar directory: where the default layout puts it, below the store.
-    """
-
-    name: str
-    path: Path
-    SOPClassUID: str
-    SOPInstanceUID: str
-    transferSyntaxUID: str
-    dataSet: bytes = attrs.field(repr=False)
-    identified: bool
-    directory: str
-
-
-@cache
-def sampleFiles() -> Sequence[SampleFile]:
-    """Return every DICOM file below pydicom's ``data/test_files``, sorted by name."""
-    root = Path(pydicom.__file__).parent / "data" / "test_files"
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
-    samples = [_sampleFile(path, path.relative_to(root).as_posix()) for path in paths]
-    assert any(samples), f"no samples below {root}"
-    return [sample for sample in samples if sample is not None]
-
-
-def _sampleFile(path: Path, name: str) -> SampleFile | None:
-    parts = part10(path.read_bytes())
-    dataSet = pydicom.dcmread(path, force=True)
-    SOPClassUID = str(dataSet.get("SOPClassUID", ""))
-    SOPInstanceUID = str(dataSet.get("SOPInstanceUID", ""))
-    identified = SOPClassUID != "" and SOPInstanceUID != ""
-    if not identified and not parts.meta:
-        return None  # a text, a colour profile, ...
-    study, series = (str(dataSet.get(name, "")) for name in ("StudyInstanceUID", "SeriesInstanceUID"))
-    return SampleFile(
-        name=name,
-        path=path,
-        SOPClassUID=SOPClassUID or parts.SOPClassUID or SECONDARY_CAPTURE_IMAGE_STORAGE,
-        SOPInstanceUID=SOPInstanceUID or parts.SOPInstanceUID or f"2.25.{sum(name.encode())}",
-        transferSyntaxUID=parts.transferSyntaxUID or _guessed(dataSet),
-        dataSet=parts.dataSet,
-        identified=identified,
-        directory=f"{study or 'unknown'}/{series or 'unknown'}",
-    )
-
-
-def _guessed(dataSet: pydicom.Dataset) -> str:
-    """Return the transfer syntax of a data set whose file does not tell it."""
-    isImplicit, isLittleEndian = dataSet.original_encoding
-    if isImplicit:
-        return IMPLICIT_VR_LITTLE_ENDIAN
-    return EXPLICIT_VR_LITTLE_ENDIAN if isLittleEndian else EXPLICIT_VR_BIG_ENDIAN
-
-
-# Clients
-
-
-@cache
-def _programOfDCMTK(name: str) -> str | None:
-    """Return the path of a program of DCMTK, and not of one of the same name that came with pynetdicom."""
-    for directory in os.get_exec_path():
-        path = shutil.which(name, path=directory)
-        if path is not None:
-            version = subprocess.run([path, "--version"], capture_output=True, timeout=CLIENT_DEADLINE, check=False)
-            if b"$dcmtk" in version.stdout:
-                return path
-    return None
-
-
-def requireProgram(name: str) -> str:
-    """
-    Return the path of a program of DCMTK.
-
-    :raises SkipTest: it is not there.
-    """
-    path = _programOfDCMTK(name)
-    if path is None:
-        raise SkipTest(f"DCMTK's {name} is not installed")
-    return path
-
-
-@attrs.frozen
-class Finished:
-    """A program that ended: its exit status, and all it wrote."""
-
-    status: int
-    output: str
-
-
-def runClient(program: str, *args: str) -> Deferred[Finished]:
-    """Run a program while the reactor goes on; it is killed at its deadline."""
-    command = [requireProgram(program), *args]
-
-    def finish() -> Finished:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=CLIENT_DEADLINE,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout.decode("latin-1"))
-
-    return deferToThread(finish)
 
 
 async def atOnce(deferreds: Sequence[Deferred[_T]]) -> list[_T]:
@@ -224,6 +44,8 @@ class ListenerTestCase(TestCase):
 
     :ivar store: the directory it stores below.
     :ivar listener: the one that L{listen} started.
+    :ivar events: what the one that L{start} started was told.
+    :ivar relayed: the relay in front of that one: clients connect to it.
     """
 
     timeout = 60
@@ -245,11 +67,27 @@ class ListenerTestCase(TestCase):
         self.addCleanup(self.listener.stopService)
         return portOf(self.listener.ports[0])
 
-    def relay(self, port: int) -> Relay:
-        """Start a relay to a port on loopback."""
-        relay = Relay(port)
-        self.addCleanup(relay.stop)
-        return relay
+    def start(self, events: RecordingEvents | None = None, **options: Any) -> None:
+        """Start a listener, and a relay in front of it."""
+        self.events = RecordingEvents() if events is None else events
+        self.relayed = Relay(self.listen(self.events, **options))
+        self.addCleanup(self.relayed.stop)
+
+    async def conversation(self) -> Conversation:
+        """Return what the only client said."""
+        (conversation,) = await self.relayed.conversations()
+        return conversation
+
+    @property
+    def association(self) -> Any:
+        """The association of the first OnConnection."""
+        return self.events.calls[0][1][3]
+
+    async def assertEvents(self, *names: str, end: str) -> None:
+        """Stop the listener, and fail unless it told of these events, and then how the association ended."""
+        await self.listener.stopService()
+        self.assertEqual(self.events.names, [*names, "OnAssocEnd"])
+        self.assertEqual(self.events.calls[-1][1][1:], (end,))
 
     def storedFiles(self) -> dict[str, Part10]:
         """Return everything below the store, a final name or not, by its path there."""

@@ -23,7 +23,8 @@ from dcxtwisted.wire.items import ABSTRACT_SYNTAX_NOT_SUPPORTED, ACCEPTANCE
 from dcxtwisted.wire.messages import ERROR_COMMENT, MESSAGE_ID_BEING_RESPONDED_TO, STATUS, encodeCStoreRQ
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 from dcxtwisted.wire.pdu import P_DATA_TF, AssociateAC, ReleaseRP, ReleaseRQ, decode
-from tests.interop.support import ListenerTestCase, Part10, SampleFile, sampleFiles
+from tests.interop.samples import MEDIA_DIRECTORIES, WITHOUT_IDENTITY, Part10, SampleFile, sampleFiles
+from tests.interop.support import ListenerTestCase
 
 #: What a peer is told of an object: the status, or the result of its presentation context; and the comment.
 Outcome = tuple[str, str]
@@ -37,22 +38,8 @@ REFUSED: Mapping[str, Outcome] = {
     # Cut in the middle of a value: whoever sent them must not take them for stored.
     "MR_truncated.dcm": ("status C000", "value of (7FE0,0010) cut by 62 bytes"),
     "rtplan_truncated.dcm": ("status C000", "value of (300A,00B0) cut by 265 bytes"),
-    # Data sets that do not say what they are.
-    "UN_sequence.dcm": _NO_IDENTITY,
-    "empty_charset_LEI.dcm": _NO_IDENTITY,
-    "meta_missing_tsyntax.dcm": _NO_IDENTITY,
-    "nested_priv_SQ.dcm": _NO_IDENTITY,
-    "no_meta_group_length.dcm": _NO_IDENTITY,
-    "priv_SQ.dcm": _NO_IDENTITY,
-    # Directories of media: Media Storage Directory Storage is no storage class on a network (PS3.4 B.5).
-    "dicomdirtests/DICOMDIR": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-bigEnd": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-empty.dcm": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-implicit": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-nooffset": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-nopatient": _NOT_STORAGE,
-    "dicomdirtests/DICOMDIR-reordered": _NOT_STORAGE,
-    "dicomdirtests/TINY_ALPHA/DICOMDIR": _NOT_STORAGE,
+    **dict.fromkeys(WITHOUT_IDENTITY, _NO_IDENTITY),
+    **dict.fromkeys(MEDIA_DIRECTORIES, _NOT_STORAGE),
 }
 
 

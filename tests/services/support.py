@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dcxtwisted.association import Association
+from dcxtwisted.acceptance import Association
 from dcxtwisted.dataset import Head
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
@@ -35,6 +36,7 @@ from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.testing import ListenerInMemory, MemoryConnection, RecordingEvents, ScriptedPeer, associateRQ
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.commandset import encodeCommandSet
+from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, C_STORE_RQ
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -292,12 +294,14 @@ class Listener(ListenerInMemory):
         root: str = "/root",
     ) -> None:
         super().__init__(events, store)
-        self.storage = StorageService(events, store, files, memory, root, participants)
-        self.verification = VerificationService(events)
+        self.storage = StorageService(
+            events, store, files, memory, root, Deadline(self.clock, 60), Deadline(self.clock, 300), participants
+        )
+        self.verification = VerificationService(events, Deadline(self.clock, 60))
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
 
-        def find(abstractSyntax: str) -> Container[str] | None:
-            return self.verification.supports(abstractSyntax) or self.storage.supports(abstractSyntax)
+        def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
+            return self.verification.supports(abstractSyntax) or self.storage.supports(abstractSyntax, common)
 
         self.factory = AssociationFactory(
             self.acceptor.configuration,

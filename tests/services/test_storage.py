@@ -15,10 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from dcxtwisted.dataset import Head, Wholeness
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IN_MEMORY, IDataSetReceiver, IDIMSEService, Outcome, StoredObject
 from dcxtwisted.interfaces import IStoreRequest as IRequest
-from dcxtwisted.services.storage import StorageService, StoreRequest, _Reception, isSafeInstanceUID
+from dcxtwisted.services.reception import Reception
+from dcxtwisted.services.requests import StoreRequest, isSafeInstanceUID
+from dcxtwisted.services.storage import StorageService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
@@ -58,12 +61,13 @@ class SupportsTests(SynchronousTestCase):
     def test_providesTheInterface(self) -> None:
         verifyClass(IDIMSEService, StorageService)
         verifyClass(IRequest, StoreRequest)
-        verifyClass(IDataSetReceiver, _Reception)
+        verifyClass(IDataSetReceiver, Reception)
         self.assertEqual(StorageService.commandFields, {0x0001})
 
     def test_syntaxes(self) -> None:
         store = FakeStore()
-        service = StorageService(None, store, store, store, "/root")  # type: ignore[arg-type]  # asked nothing here
+        late = Deadline(Clock(), 60)
+        service = StorageService(None, store, store, store, "/root", late, late)  # type: ignore[arg-type]  # asked nothing
         self.assertIs(service.supports(CT), TRANSFER_SYNTAXES)
         self.assertIsNone(service.supports(VERIFICATION))
         self.assertIsNone(service.supports("1.2.840.10008.1.3.10"))

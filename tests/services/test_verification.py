@@ -7,8 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyClass
 
+from dcxtwisted.deadlines import Deadline
 from dcxtwisted.interfaces import IDIMSEService
 from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.testing import RecordingEvents
@@ -33,7 +35,7 @@ class SupportsTests(ServiceTestCase):
 
     def test_syntaxes(self) -> None:
         """The three native ones for verification, and nothing for any other class."""
-        service = VerificationService(RecordingEvents())
+        service = VerificationService(RecordingEvents(), Deadline(Clock(), 60))
         self.assertEqual(service.supports(VERIFICATION), {"1.2.840.10008.1.2", EXPLICIT, "1.2.840.10008.1.2.2"})
         self.assertIsNone(service.supports(CT))
         self.assertIsNone(service.supports(""))

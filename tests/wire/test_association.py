@@ -221,13 +221,22 @@ class TableTests(SynchronousTestCase):
     Which action stands in a cell comes from pynetdicom, what it does from the table above.
     """
 
-    def test_everyFilledCellIsDriven(self) -> None:
-        """The tests below miss no cell: each state comes up, with every event its role can meet."""
-        driven = set()
+    def test_everyCellIsDriven(self) -> None:
+        """
+        The tests below miss none of the 19 x 13 cells that an association can be in.
+
+        The seven others are empty: a side that was connected to is not told that it has connected, nor the other way
+        round.
+        """
+        driven = {("Evt5", "Sta4")}  # in test_openedTheWrongWay
         for isRequestor, paths in PATHS.items():
             events = {*RECEIVED, *REQUESTED, "Evt17", "Evt18", "Evt2" if isRequestor else "Evt5"}
             driven |= {(event, state) for event in events for state in paths}
-        self.assertEqual(set(fsm.TRANSITION_TABLE) - driven, set())
+        everything = {(f"Evt{event}", f"Sta{state}") for event in range(1, 20) for state in range(1, 14)}
+        impossible = {("Evt2", state) for state in ("Sta2", "Sta3", "Sta10", "Sta12")}
+        impossible |= {("Evt5", state) for state in ("Sta5", "Sta9", "Sta11")}
+        self.assertEqual(everything - driven, impossible)
+        self.assertEqual(impossible & set(fsm.TRANSITION_TABLE), set())
         self.assertEqual(len(fsm.TRANSITION_TABLE), 123)
 
     def cells(self, events: Iterable[str]) -> Iterable[tuple[bool, str, str, str | None, str]]:
@@ -280,6 +289,14 @@ class TableTests(SynchronousTestCase):
                 core.connectionMade()
                 self.assertEqual((drained(core), core.state.value), ACTIONS[action], state)
 
+    def test_openedTheWrongWay(self) -> None:
+        """An acceptor that asked for a transport, and is told of one that was opened to it."""
+        core = AssociationCore(MAXIMUM)
+        core.send(RQ)
+        self.assertEqual((drained(core), core.state.value), ([OPEN], "Sta4"))
+        self.assertRaises(LocalProtocolError, core.connectionMade)
+        self.assertEqual((drained(core), core.state.value), ([], "Sta4"))
+
     def test_closed(self) -> None:
         """The transport closes, in every state; a second time is one too many and does nothing."""
         for isRequestor, state, event, action, where in self.cells(["Evt17"]):
@@ -299,6 +316,102 @@ class TableTests(SynchronousTestCase):
             core.ARTIMExpired()
             expected = expectation(action, event, isRequestor) if action else ([], state)
             self.assertEqual((drained(core), core.state.value), expected, where)
+
+    def test_nothingChanges(self) -> None:
+        """A request that the table does not have leaves a stream alone that stands inside a PDU, and what is queued."""
+        for isRequestor, state, event, action, where in self.cells(REQUESTED):
+            if action is not None or state == "Sta1":
+                continue
+            core, other = coreIn(state, isRequestor, 20), coreIn(state, isRequestor, 20)
+            for each in (core, other):
+                each.feed(ABORT_BYTES[:8])
+                drained(each)
+                each.feed(ABORT_BYTES[8:])
+            self.assertRaises(LocalProtocolError, REQUESTED[event], core)
+            self.assertEqual((core.insidePDU, core.quirks), (other.insidePDU, {}), where)
+            self.assertEqual(drained(core), drained(other), where)
+            self.assertIs(core.state, other.state, where)
+
+
+#: Ways into Sta13 and to the end, but for those that lose the framing: the role, where from, by what.
+LAST_STEPS: dict[str, list[tuple[bool, str, Input]]] = {
+    "Sta13": [
+        (False, "Sta2", receiving(AC_BYTES)),
+        (False, "Sta2", receiving(RQ_BYTES[:5] + b"\x0a" + bytes(10))),
+        (False, "Sta3", sending(RJ)),
+        (False, "Sta3", sending(Abort(0, 0))),
+        (False, "Sta3", receiving(DATA_BYTES)),
+        (True, "Sta5", receiving(AC_BYTES[:5] + b"\x0a" + bytes(10))),
+        (True, "Sta5", receiving(RQ_BYTES)),
+        (False, "Sta6", lambda core: core.invalid(RemoteProtocolError("a fault", 5))),
+        (True, "Sta6", receiving(RELEASE_RP_BYTES)),
+        (False, "Sta8", sending(ReleaseRP())),
+        (True, "Sta8", sending(ReleaseRP())),
+        (True, "Sta9", receiving(RELEASE_RP_BYTES)),
+        (False, "Sta10", sending(Abort(0, 0))),
+        (True, "Sta11", receiving(RELEASE_RQ_BYTES)),
+        (False, "Sta12", sending(ReleaseRP())),
+    ],
+    "Sta1": [
+        (False, "Sta2", receiving(ABORT_BYTES)),
+        (False, "Sta2", expired),
+        (False, "Sta2", closed),
+        (False, "Sta3", receiving(ABORT_BYTES)),
+        (False, "Sta3", closed),
+        (True, "Sta4", sending(Abort(0, 0))),
+        (True, "Sta4", closed),
+        (True, "Sta5", receiving(RJ_BYTES)),
+        (True, "Sta7", receiving(RELEASE_RP_BYTES)),
+        (True, "Sta11", receiving(RELEASE_RP_BYTES)),
+        (False, "Sta12", receiving(ABORT_BYTES)),
+        (False, "Sta13", expired),
+        (False, "Sta13", closed),
+        (True, "Sta13", receiving(ABORT_BYTES)),
+    ],
+}
+
+
+class LastStateTests(SynchronousTestCase):
+    """The columns of Sta13 and Sta1, whatever led there."""
+
+    def assertColumn(self, state: str, steps: Iterable[tuple[bool, str, Input]], action: Callable[[str], str]) -> None:
+        """Assert that each event does what its action says; where that is "-", nothing or a LocalProtocolError."""
+        peers = {event: receiving(stream) for event, stream in RECEIVED.items()} | {"Evt17": closed, "Evt18": expired}
+        for number, (isRequestor, before, step) in enumerate(steps):
+            for event, happens in (peers | REQUESTED).items():
+                if (event, state) == ("Evt1", "Sta1"):
+                    continue
+                core = coreIn(before, isRequestor)
+                step(core)
+                drained(core)
+                where = f"{event} in {state} from {before}, row {number}"
+                self.assertEqual(core.state.value, state, where)
+                if action(event) != "-":
+                    happens(core)
+                    self.assertEqual((drained(core), core.state.value), ACTIONS[action(event)], where)
+                    continue
+                if event in REQUESTED:
+                    self.assertRaises(LocalProtocolError, happens, core)
+                else:
+                    happens(core)
+                self.assertEqual((drained(core), core.state.value), ([], state), where)
+
+    def test_awaitingTheClose(self) -> None:
+        self.assertColumn("Sta13", LAST_STEPS["Sta13"], lambda event: fsm.TRANSITION_TABLE.get((event, "Sta13"), "-"))
+
+    def test_framingLost(self) -> None:
+        """Nothing the peer sends is read any more: what is left are ARTIM and the end of the transport."""
+        ways = [
+            (isRequestor, state, receiving(INVALID_BYTES))
+            for isRequestor, paths in PATHS.items()
+            for state in paths
+            if state not in ("Sta1", "Sta4")
+        ]
+        self.assertColumn("Sta13", ways, lambda event: {"Evt17": "AR-5", "Evt18": "AA-2"}.get(event, "-"))
+
+    def test_over(self) -> None:
+        """A core is for one association; that it could be asked for another is left out."""
+        self.assertColumn("Sta1", LAST_STEPS["Sta1"], lambda event: "-")
 
 
 def acceptorStates() -> list[str]:

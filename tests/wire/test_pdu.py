@@ -491,18 +491,21 @@ class ToleranceTests(SynchronousTestCase):
         self.assertRaises(RemoteProtocolError, decodeUser, item(0x57, content + b"more"))
 
     def test_userIdentity(self) -> None:
-        """Any type, any response byte, empty and long fields."""
+        """Any type, the unknown ones counted; any response byte, empty and long fields."""
         long = b"x" * 65000
-        for head, identityType, wanted in (
-            (b"\0\0", 0, False),
-            (b"\6\1", 6, True),
-            (b"\xff\xff", 255, True),
+        unknown = (items.UNKNOWN_USER_IDENTITY_TYPE,)
+        for head, identityType, wanted, expected in (
+            (b"\0\0", 0, False, unknown),
+            (b"\1\0", 1, False, ()),
+            (b"\5\2", 5, True, ()),
+            (b"\6\1", 6, True, unknown),
+            (b"\xff\xff", 255, True, unknown),
         ):
             for primary in (b"", long):
                 information, quirks = decodeUser(IMPLEMENTATION, item(0x58, head + counted(primary) + counted(b"s")))
                 identity = items.UserIdentityRequest(identityType, wanted, primary, b"s")
                 self.assertEqual(information.userIdentity, identity)
-                self.assertEqual(quirks, ())
+                self.assertEqual(quirks, expected)
 
     def test_answer(self) -> None:
         """In an AC the transfer syntax may be missing, empty, or there twice."""
@@ -810,7 +813,7 @@ informations = st.builds(
         st.builds(items.SOPClassCommonExtendedNegotiation, uids, uids, st.lists(uids, max_size=3).map(tuple))
     ).map(tuple),
     userIdentity=st.none()
-    | st.builds(items.UserIdentityRequest, st.integers(0, 255), st.booleans(), st.binary(), st.binary()),
+    | st.builds(items.UserIdentityRequest, st.integers(1, 5), st.booleans(), st.binary(), st.binary()),
     userIdentityResponse=st.none() | st.binary(),
 )
 oddIDs = st.integers(0, 127).map(lambda n: 2 * n + 1)

@@ -1,0 +1,101 @@
+"""
+Who may come in beside those who are there: the limits on connections and associations, and what came of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, Generic, TypeVar
+
+from dcxtwisted.configuration import Configuration
+from dcxtwisted.wire.pdu import AssociateRJ
+
+#: Rejected transiently, by the presentation layer's provider: local limit exceeded (PS3.8 9.3.4).
+LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
+
+_Connection = TypeVar("_Connection")
+
+
+class Admission(Generic[_Connection]):
+    """
+    Counts connections and associations against their limits.
+
+    A connection is outside until its A-ASSOCIATE-RQ is read, inside from then until its association is over in every
+    respect, and outside again until it is closed.
+
+    :ivar counts: what happened since the start, by name.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.counts: Counter[str] = Counter()
+        self._limits = configuration
+        self._outside: dict[_Connection, str] = {}  # the hosts; who came first stands first
+        self._outsideOf: Counter[str] = Counter()
+        self._inside: dict[_Connection, tuple[str, str]] = {}
+        self._ofAddress: Counter[str] = Counter()
+        self._ofAETitle: Counter[str] = Counter()
+
+    def connectionMade(self, connection: _Connection, host: str) -> _Connection | None:
+        """
+        Count a connection; return one that is to be closed, where there are more outside than may be.
+
+        That is the one that has been there longest, of the host that has most: a crowd from one host cannot keep
+        others out, and a peer that sends its request at once is not caught however large the crowd is.
+        """
+        self.counts["connections"] += 1
+        self._goOutside(connection, host)
+        if len(self._outside) <= self._limits.maximumConnectionsBeforeAssociation:
+            return None
+        self.counts["connections closed for others"] += 1
+        fullest = max(self._outsideOf, key=self._outsideOf.__getitem__)
+        longest = next(connection for connection, host in self._outside.items() if host == fullest)
+        # Now, not when it is closed: many connections are made in one turn of the reactor.
+        self._goFromOutside(longest)
+        return longest
+
+    def admit(self, connection: _Connection, host: str, callingAETitle: str) -> AssociateRJ | None:
+        """Take a connection inside and return None, or return the rejection where a limit is reached."""
+        limits = self._limits
+        titles = limits.maximumAssociationsPerAETitle
+        if (
+            len(self._inside) >= limits.maximumAssociations
+            or self._ofAddress[host] >= limits.maximumAssociationsPerAddress
+            or (titles is not None and self._ofAETitle[callingAETitle] >= titles)
+        ):
+            self.counts["associations over a limit"] += 1
+            return LOCAL_LIMIT_EXCEEDED
+        self._goFromOutside(connection)
+        self._inside[connection] = host, callingAETitle
+        self._ofAddress[host] += 1
+        self._ofAETitle[callingAETitle] += 1
+        return None
+
+    def leave(self, connection: _Connection, isConnected: bool) -> None:
+        """Whatever a connection was admitted for is over; nothing happens where it was not admitted."""
+        admitted = self._inside.pop(connection, None)
+        if admitted is not None:
+            host, callingAETitle = admitted
+            _countDown(self._ofAddress, host)
+            _countDown(self._ofAETitle, callingAETitle)
+            if isConnected:
+                self._goOutside(connection, host)
+
+    def connectionLost(self, connection: _Connection) -> None:
+        """A connection is closed; what it was admitted for may go on without it, until C{leave}."""
+        self._goFromOutside(connection)
+
+    def _goOutside(self, connection: _Connection, host: str) -> None:
+        self._outside[connection] = host
+        self._outsideOf[host] += 1
+
+    def _goFromOutside(self, connection: _Connection) -> None:
+        host = self._outside.pop(connection, None)
+        if host is not None:
+            _countDown(self._outsideOf, host)
+
+
+def _countDown(counter: Counter[str], key: str) -> None:
+    # No key stays that counts nothing: peers choose these.
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

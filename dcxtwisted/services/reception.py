@@ -1,0 +1,239 @@
+"""
+One object from the first byte of its data set to its response.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcxtwisted.dataset import DataSetReader, Head, Wholeness
+from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.events import ask
+from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
+from dcxtwisted.services.refusals import PENDING_STATUSES, refusalFrom, refuse
+from dcxtwisted.services.requests import StoreRequest
+from dcxtwisted.statuses import (
+    CANNOT_UNDERSTAND,
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    keepsObject,
+)
+from dcxtwisted.wire.messages import CStoreRequest
+
+if TYPE_CHECKING:
+    from dcxtwisted.services.storage import StorageService
+
+_log = Logger()
+
+_SOP_CLASS_UID_TAG: Final = 0x00080016
+_SOP_INSTANCE_UID_TAG: Final = 0x00080018
+
+
+@implementer(IDataSetReceiver)
+class Reception:
+    """One object from the first byte of its data set to its response."""
+
+    __slots__ = ("_cleared", "_command", "_exchange", "_reader", "_refusal", "_request", "_service", "_sink", "_write")
+
+    def __init__(
+        self,
+        service: StorageService,
+        command: CStoreRequest,
+        request: StoreRequest,
+        exchange: IExchange,
+        sink: IStoreSink,
+    ) -> None:
+        self._service = service
+        self._command = command
+        self._request = request
+        self._exchange = exchange
+        self._sink = sink
+        self._write = sink.write
+        self._reader = DataSetReader(request.transferSyntaxUID)
+        self._refusal: StoreRefused | None = None
+        self._cleared: Deferred[object] | None = None
+
+    # The data set
+
+    def dataReceived(self, view: memoryview) -> Deferred[None] | None:
+        """See ``IDataSetReceiver.dataReceived``."""
+        if self._refusal is not None:
+            return None
+        self._reader.feed(view)
+        if self._request.watchers:
+            self._watch(view)
+        try:
+            waiting = self._write(view)
+            if waiting is not None:
+                waiting = self._service.storeDeadline.of(waiting, "writing an object").addErrback(self._failed)
+        except Exception:
+            self._failed(Failure())
+            return None
+        return waiting
+
+    def _watch(self, view: memoryview) -> None:
+        for watcher in list(self._request.watchers):
+            try:
+                # A view that is void after the call: one that is kept would pin the whole chunk.
+                with view[:] as passing:
+                    watcher(passing)
+            except Exception:
+                _log.failure("a tap failed and is dropped")
+                self._request.watchers.remove(watcher)
+
+    def _failed(self, failure: Failure) -> None:
+        """The sink took no more: what still comes is drained, and answered with this."""
+        self._refusal = refusalFrom(failure, "the store")
+        # What it holds is freed now, not when the peer is through.
+        self._clear()
+
+    def dataCompleted(self) -> None:
+        """See ``IDataSetReceiver.dataCompleted``."""
+        head = self._scanned()
+        refusal = self._refusal or _fault(head, self._request)
+        if refusal is not None:
+            self._giveUp(refusal)
+            return
+        quirks = self._exchange.association.quirks
+        for quirk in head.quirks:
+            quirks[quirk] += 1
+        try:
+            finishing = self._sink.finish(head)
+        except Exception:
+            self._notStored(Failure(), "the store")
+            return
+        if isinstance(finishing, StoredObject):
+            self._stored(finishing)
+        elif isinstance(finishing, Deferred):
+            finished = self._service.storeDeadline.of(finishing, "finishing an object")
+            finished.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
+        else:
+            self._notStored(Failure(TypeError(f"a sink finished with {type(finishing).__name__}")), "the store")
+
+    def dataLost(self) -> None:
+        """See ``IDataSetReceiver.dataLost``."""
+        self._scanned()
+        self._giveUp(self._refusal or StoreRefused(OUT_OF_RESOURCES, "association lost"))
+
+    def _scanned(self) -> Head:
+        head = self._request.head = self._reader.finish()
+        self._exchange.association.bytesReceived += head.size
+        return head
+
+    # Failure
+
+    def _notStored(self, failure: Failure, what: str) -> object:
+        return self._giveUp(refusalFrom(failure, what))
+
+    def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
+        """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
+        cleared = self._clear()
+        cleared.addCallback(self._tellOfFailure)
+        cleared.addErrback(_eventFailed)
+        return cleared.addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+
+    def _tellOfFailure(self, ignored: object) -> object:
+        answer = ask(self._service.events.OnStoreDone, "", False, self._request)
+        return self._service.eventDeadline.of(answer, "OnStoreDone") if isinstance(answer, Deferred) else answer
+
+    def _undo(self, refusal: StoreRefused) -> Deferred[object]:
+        """The application was asked, and the object is not to be kept: clear up, then answer."""
+        return self._clear().addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+
+    def _clear(self) -> Deferred[object]:
+        """Remove what this request made, once; the Deferred never fails."""
+        self._request.stored = None
+        if self._cleared is None:
+            aborting = maybeDeferred(self._sink.abort)
+            self._cleared = self._service.storeDeadline.of(aborting, "clearing up after an object").addErrback(
+                _abortFailed
+            )
+        return self._cleared
+
+    # Success, so far
+
+    def _stored(self, stored: StoredObject) -> object:
+        self._request.stored = stored
+        if stored.outcome is Outcome.KEPT_BOTH:
+            _log.warn(
+                "another object has the UID {instance}: kept beside it for {association}",
+                instance=ascii(self._request.SOPInstanceUID),
+                association=self._exchange.association,
+            )
+        if self._service.participants:
+            participating = Deferred.fromCoroutine(self._participate(stored))
+            return participating.addCallbacks(self._published, self._notStored, errbackArgs=("a participant",))
+        return self._published(stored)
+
+    async def _participate(self, stored: StoredObject) -> StoredObject:
+        for participant in self._service.participants:
+            participating = maybeDeferred(participant.stored, stored, self._request)
+            await self._service.eventDeadline.of(participating, "a participant")
+        return stored
+
+    def _published(self, stored: StoredObject) -> object:
+        try:
+            answer = ask(self._service.events.OnStoreDone, stored.filename, True, self._request)
+        except Exception:
+            return self._undecided(Failure())
+        # An instance check against Deferred, an abstract class, takes 0.2 us: the usual answers are told first.
+        if answer is True or answer is None or not isinstance(answer, Deferred):
+            return self._decided(answer)
+        return self._service.eventDeadline.of(answer, "OnStoreDone").addCallbacks(self._decided, self._undecided)
+
+    def _undecided(self, failure: Failure) -> object:
+        error = failure.value
+        if isinstance(error, StoreRefused) and keepsObject(error.status):
+            return self._keep(error.status, error.comment, error.offendingElements)
+        return self._undo(refusalFrom(failure, "OnStoreDone"))
+
+    def _decided(self, answer: object) -> object:
+        if answer is True or answer is None:
+            return self._keep(SUCCESS)
+        if answer is False:
+            return self._undo(StoreRefused(CANNOT_UNDERSTAND))
+        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in PENDING_STATUSES:
+            return self._keep(answer) if keepsObject(answer) else self._undo(StoreRefused(answer))
+        shown = str(answer) if isinstance(answer, int) else type(answer).__name__
+        _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)
+        return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
+
+    def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+        try:
+            self._sink.keep()
+        except Exception:
+            return self._undo(refusalFrom(Failure(), "the store"))
+        self._exchange.association.objectsStored += 1
+        self._exchange.respond(self._command.response(status, comment, offendingElements))
+        return None
+
+
+def _abortFailed(failure: Failure) -> None:
+    _log.failure("clearing up after an object failed", failure)
+
+
+def _eventFailed(failure: Failure) -> None:
+    # A refusal is an answer, and the answer is ignored.
+    if failure.check(DeadlinePassed):
+        _log.error("OnStoreDone did not answer within {seconds}", seconds=failure.value)
+    elif failure.check(StoreRefused) is None:
+        _log.failure("OnStoreDone failed", failure)
+
+
+def _fault(head: Head, request: StoreRequest) -> StoreRefused | None:
+    """Return why a data set must not be acknowledged, None where it may be (PS3.4 B.2.3)."""
+    if head.wholeness is Wholeness.BROKEN:
+        return StoreRefused(CANNOT_UNDERSTAND, head.defect)
+    if head.SOPClassUID != request.SOPClassUID:
+        return StoreRefused(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class is not the command's", (_SOP_CLASS_UID_TAG,))
+    if head.SOPInstanceUID != request.SOPInstanceUID:
+        return StoreRefused(
+            DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance is not the command's", (_SOP_INSTANCE_UID_TAG,)
+        )
+    return None

@@ -1,0 +1,58 @@
+"""
+What a sender is told where its object is not stored, and what of it is logged.
+"""
+
+from __future__ import annotations
+
+from errno import errorcode
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.interfaces import IExchange
+from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
+from dcxtwisted.wire.messages import CStoreRequest
+
+_log = Logger()
+
+#: "More responses follow": a peer would wait for them for ever.
+PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
+
+
+def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+    """Answer with a refusal; whatever data still comes is drained."""
+    association = exchange.association
+    association.objectsRefused += 1
+    _log.info(
+        "object {instance} refused with {status:04X} ({comment}) for {association}",
+        instance=ascii(command.SOPInstanceUID),
+        status=refusal.status,
+        comment=ascii(refusal.comment),
+        association=association,
+    )
+    exchange.respond(command.response(refusal.status, refusal.comment, refusal.offendingElements))
+
+
+def refusalFrom(failure: Failure, what: str) -> StoreRefused:
+    """Return what a sender is told of a failure; what nobody foresaw is logged."""
+    error = failure.value
+    if isinstance(error, StoreRefused):
+        if isinstance(error.__cause__, OSError):
+            # Its text has paths, and with them perhaps patient data: the number says enough.
+            code = errorcode.get(error.__cause__.errno or 0, "OSError")
+            _log.error("{what}: {comment} ({code})", what=what, comment=ascii(error.comment), code=code)
+        if not keepsObject(error.status) and error.status not in PENDING_STATUSES:
+            return error
+        # The sender would take it for a success, and nothing is kept.
+        _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)
+    elif isinstance(error, DeadlinePassed):
+        _log.error("{what}: no answer within {seconds}", what=what, seconds=error)
+        return StoreRefused(OUT_OF_RESOURCES, "took too long")
+    elif isinstance(error, CancelledError):
+        return StoreRefused(OUT_OF_RESOURCES, "cancelled")
+    else:
+        _log.failure("{what} failed", failure, what=what)
+    return StoreRefused(OUT_OF_RESOURCES, "internal error")

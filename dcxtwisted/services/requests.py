@@ -1,0 +1,85 @@
+"""
+A C-STORE request as events and stores see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from dcxtwisted.dataset import Head
+from dcxtwisted.interfaces import IExchange, IStoreRequest, StoredObject
+from dcxtwisted.wire.messages import CStoreRequest
+
+
+def isSafeInstanceUID(instanceUID: str) -> bool:
+    """
+    True where an Affected SOP Instance UID can be stored under.
+
+    Odd ones are stored too, under an escaped name; what is refused is empty, over 64 bytes, has a control or non-ASCII
+    byte or a path separator, or consists of dots.
+    """
+    return (
+        0 < len(instanceUID) <= 64
+        and instanceUID.isascii()
+        and instanceUID.isprintable()
+        and "/" not in instanceUID
+        and "\\" not in instanceUID
+        and instanceUID.strip(".") != ""
+    )
+
+
+@implementer(IStoreRequest)
+class StoreRequest:
+    """One C-STORE request; the attributes are those of ``IStoreRequest``."""
+
+    __slots__ = (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "_command",
+        "association",
+        "head",
+        "stored",
+        "transferSyntaxUID",
+        "watchers",
+    )
+
+    def __init__(self, command: CStoreRequest, exchange: IExchange) -> None:
+        self.SOPClassUID = command.SOPClassUID
+        self.SOPInstanceUID = command.SOPInstanceUID
+        self.transferSyntaxUID = exchange.context.transferSyntax
+        self.association = exchange.association
+        self.head: Head | None = None
+        self.stored: StoredObject | None = None
+        self.watchers: list[Callable[[memoryview], object]] = []
+        self._command = command
+        if not self.SOPClassUID:
+            self.SOPClassUID = exchange.context.abstractSyntax
+            self.association.quirks["C-STORE without SOP class"] += 1
+        elif self.SOPClassUID != exchange.context.abstractSyntax:
+            self.association.quirks["SOP class is not the context's"] += 1
+
+    @property
+    def messageID(self) -> int:
+        """Message ID of the command."""
+        return self._command.messageID
+
+    @property
+    def priority(self) -> int:
+        """Priority of the command; 0 where it gave none."""
+        return self._command.priority
+
+    @property
+    def moveOriginatorAETitle(self) -> str:
+        """Move Originator AE title, '' where the command gave none."""
+        return self._command.moveOriginatorAETitle
+
+    @property
+    def moveOriginatorMessageID(self) -> int | None:
+        """Move Originator Message ID, None where the command gave none."""
+        return self._command.moveOriginatorMessageID
+
+    def tap(self, watcher: Callable[[memoryview], object]) -> None:
+        """See ``IStoreRequest.tap``."""
+        self.watchers.append(watcher)
