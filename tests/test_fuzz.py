@@ -125,7 +125,7 @@ class InputTests(SynchronousTestCase):
         self.assertEqual(positions(0, 0, 10, 10), [])
         self.assertEqual(positions(0, 4, 4 + 11, 10), [4])
         self.assertEqual(positions(3, 0, 10, 10), [3, 6, 9])
-        self.assertEqual(positions(1, 5, 1000, 1000), list(range(5, 21)))
+        self.assertEqual(positions(1, 5, 1000, 1000), list(range(5, 11)))
         self.assertEqual(positions(1, 5, 9, 0), [])
 
     def test_pieces(self) -> None:

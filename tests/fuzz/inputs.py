@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 #: step 0 cuts at these two alone.
 CUTS: Final = struct.Struct("<BHH")
 
-_MOST_CUTS: Final = 16  # a window byte by byte, anywhere, is enough: each piece takes time
+_MOST_CUTS: Final = 6  # byte by byte through any header; each piece takes time
 #: What a check may allocate for each byte of the input: an item of 8 bytes becomes values of some 2 KB in all.
 _FOR_EACH_BYTE: Final = 400
 
