@@ -121,12 +121,12 @@ class InputTests(SynchronousTestCase):
     """The helpers of the targets"""
 
     def test_positions(self) -> None:
-        self.assertEqual(positions(0, 7, 3, 10), [3, 7])
-        self.assertEqual(positions(0, 0, 10, 10), [])
-        self.assertEqual(positions(0, 4, 4 + 11, 10), [4])
-        self.assertEqual(positions(3, 0, 10, 10), [3, 6, 9])
-        self.assertEqual(positions(1, 5, 1000, 1000), list(range(5, 11)))
-        self.assertEqual(positions(1, 5, 9, 0), [])
+        self.assertEqual(positions(0, 7, 3, 10, 9), [3, 7])
+        self.assertEqual(positions(0, 0, 10, 10, 9), [])
+        self.assertEqual(positions(0, 4, 4 + 11, 10, 9), [4])
+        self.assertEqual(positions(3, 0, 10, 10, 9), [3, 6, 9])
+        self.assertEqual(positions(1, 5, 1000, 1000, 6), list(range(5, 11)))
+        self.assertEqual(positions(1, 5, 9, 0, 6), [])
 
     def test_pieces(self) -> None:
         self.assertEqual(pieces(b"abcdef", [2, 3]), [b"ab", b"c", b"def"])

@@ -46,8 +46,10 @@ def check(data: bytes) -> None:
     except RemoteProtocolError as error:
         _checkError(error)
         message = None
+        assert _expected(stream) is None
     else:
-        _checkElements(elements, len(stream))
+        assert elements == _expected(stream)
+        _checkElements(elements)
         message = _parsed(elements)
     _checkAssembly(stream, position % (len(stream) + 1), message)
     if isinstance(message, Request):
@@ -62,9 +64,19 @@ def _checkError(error: RemoteProtocolError) -> None:
     assert str(error).isprintable()
 
 
-def _checkElements(elements: dict[int, bytes], size: int) -> None:
-    assert elements
-    assert sum(8 + len(value) for value in elements.values()) <= size
+def _expected(stream: bytes) -> dict[int, bytes] | None:
+    """Return the elements as they read without any of the code that is checked; None for what is no command set."""
+    elements: dict[int, bytes] = {}
+    while stream:
+        end = 8 + int.from_bytes(stream[4:8], "little")
+        if len(stream) < end or stream[:2] != b"\0\0":
+            return None
+        elements.setdefault(int.from_bytes(stream[2:4], "little"), stream[8:end])
+        stream = stream[end:]
+    return elements or None
+
+
+def _checkElements(elements: dict[int, bytes]) -> None:
     # What is encoded has a group length of its own and values of even length, and is else the same.
     encoded = encodeCommandSet(elements)
     decoded = decodeCommandSet(encoded)

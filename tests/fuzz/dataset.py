@@ -35,6 +35,7 @@ KINDS: Final[tuple[tuple[str, int], ...]] = (
     ("1.3.46.670589.33.1.4.1", 0),
 )
 _CORRUPT: Final = "the deflated stream is corrupt"
+_MOST_CUTS: Final = 64
 _SHALLOW: Final = 1
 _SHORT_VALUES: Final = 2
 _FEWEST_KEPT: Final = 134  # the bytes by which a Part 10 file is known
@@ -54,7 +55,7 @@ def check(data: bytes) -> None:
     depth = 2 if options & _SHALLOW else 64
     longest = 8 if options & _SHORT_VALUES else 1024
     step, first, second = CUTS.unpack_from(data, CONTROL.size)
-    cuts = positions(step, first, second, len(stream))
+    cuts = positions(step, first, second, len(stream), _MOST_CUTS)
     head = _read(DataSetReader(syntax, depth, longest), [stream], longest, depth)
     _checkHead(head, len(stream), longest)
     if cuts:

@@ -16,7 +16,6 @@ _T = TypeVar("_T")
 #: step 0 cuts at these two alone.
 CUTS: Final = struct.Struct("<BHH")
 
-_MOST_CUTS: Final = 6  # byte by byte through any header; each piece takes time
 #: What a check may allocate for each byte of the input: an item of 8 bytes becomes values of some 2 KB in all.
 _FOR_EACH_BYTE: Final = 400
 
@@ -25,13 +24,13 @@ _CONTAINERS: Final = (deque, list, tuple)
 _CHANGEABLE: Final = (deque, list, dict, Counter, bytearray)
 
 
-def positions(step: int, first: int, second: int, length: int) -> list[int]:
-    """Return where a stream of this length is cut: ascending, each inside of it."""
+def positions(step: int, first: int, second: int, length: int, most: int) -> list[int]:
+    """Return where a stream of this length is cut: ascending, each inside of it, and C{most} of them."""
     first, second = first % (length + 1), second % (length + 1)
     if second < first:
         first, second = second, first
     if step:
-        stop = min(second, first + step * _MOST_CUTS)
+        stop = min(second, first + step * most)
         return [position for position in range(first, stop, step) if position]
     return [position for position in sorted({first, second}) if 0 < position < length]
 

@@ -12,13 +12,11 @@ import zlib
 from collections.abc import Callable, Container
 from typing import Final, TypeAlias
 
-import attrs
-
 from dcxtwisted.errors import LocalProtocolError, RemoteProtocolError
 from dcxtwisted.uids import APPLICATION_CONTEXT, STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from dcxtwisted.wire.assembly import MessageAssembler, fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, Transmit
-from dcxtwisted.wire.framing import MAXIMUM_ASSOCIATE_LENGTH, PDVReceived
+from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import (
     PresentationContextProposal,
     PresentationContextResult,
@@ -39,6 +37,7 @@ from dcxtwisted.wire.pdu import (
     decode,
 )
 from dcxtwisted.wire.statemachine import State
+from tests.fuzz.expectations import PDV, checkDecoded, checkItems, checkNegotiated, checkPData, expectedPDVs, join
 from tests.fuzz.inputs import CUTS, held, pieces, positions, twin
 
 #: What an input begins with, before the cuts: a prelude, and what this side does.
@@ -48,6 +47,7 @@ MAXIMUM_LENGTH: Final = 512
 CONSTANT: Final = 24 * 1024
 
 _SHORT: Final = 96
+_MOST_CUTS: Final = 6  # byte by byte through any header; each piece takes time
 
 _header: Final = struct.Struct(">BxL").unpack_from
 _pdvHeader: Final = struct.Struct(">LBB").unpack_from
@@ -97,6 +97,7 @@ class Surroundings:
     :ivar happened: the core's events but PDVs, and what became of those: messages, and data as ``[context, bytes,
         whether the last piece has come]``.
     :ivar aborts: the A-ABORTs sent.
+    :ivar PDVs: all that came, as C{join} puts them together.
     """
 
     def __init__(self, core: AssociationCore) -> None:
@@ -105,8 +106,10 @@ class Surroundings:
         self.answers = False
         self.happened: list[object] = []
         self.aborts: list[Abort] = []
+        self.PDVs: list[PDV] = []
         self.request: AssociateRQ | None = None
         self.maximumLengthToSend = 0
+        self._context = 0  # of the message in progress
         self._checks = False
 
     def copied(self, answers: bool, checks: bool) -> Surroundings:
@@ -139,12 +142,12 @@ class Surroundings:
             elif isinstance(event, AssociateRQ):
                 self.request = event
                 if self._checks:
-                    _checkDecoded(event)
+                    checkDecoded(event)
                 if self.answers:
                     self.answer()
             elif isinstance(event, AssociateAC):
                 if self._checks:
-                    _checkDecoded(event)
+                    checkDecoded(event)
                 self.assembler = MessageAssembler({context.contextID for context in event.presentationContexts})
             elif isinstance(event, ReleaseRQ) and self.answers:
                 self.answer()
@@ -156,7 +159,7 @@ class Surroundings:
             assert self.request is not None
             outcome = negotiate(self.request, _SUPPORTED)
             if self._checks:
-                _checkNegotiated(self.request, outcome)
+                checkNegotiated(self.request, outcome, _supportedSyntaxes)
             if isinstance(outcome, Negotiated):
                 self.assembler = MessageAssembler(outcome.proposed)
                 self.maximumLengthToSend = outcome.maximumLengthToSend
@@ -168,11 +171,15 @@ class Surroundings:
 
     def _pdvReceived(self, pdv: PDVReceived) -> None:
         assert not self.aborts, "P-DATA after an abort"
+        join(self.PDVs, pdv.contextID, pdv.isCommand, pdv.isLast, bytes(pdv.view))
+        inside = self.assembler.insideMessage
         try:
             message = self.assembler.receive(pdv)
         except RemoteProtocolError as error:
             self.core.invalid(error)
             return
+        assert not inside or self._context == pdv.contextID
+        self._context = pdv.contextID
         happened = self.happened
         if message is pdv:
             last = happened[-1] if happened else None
@@ -205,7 +212,7 @@ class Surroundings:
             offset += 6 + length
             if pduType == P_DATA_TF:
                 assert not self.aborts
-                _checkPData(body, self.maximumLengthToSend)
+                checkPData(body, self.maximumLengthToSend)
                 continue
             value = decode(pduType, body)
             if pduType == A_ABORT:
@@ -275,6 +282,7 @@ def _after(isRequestor: bool, state: str, steps: list[Step], maximumLength: int)
         surroundings.drain()
     assert surroundings.core.state.value == state
     surroundings.happened.clear()
+    surroundings.PDVs.clear()
     surroundings.aborts.clear()
     return surroundings
 
@@ -303,7 +311,7 @@ def check(data: bytes) -> None:
     origin = _STARTS[prelude % len(_STARTS)]
     answers = bool(does & ANSWERS_AT_ONCE)
     action, position = does % _ACTIONS, first % (len(stream) + 1)
-    cuts = positions(step, first, second, len(stream))
+    cuts = positions(step, first, second, len(stream), _MOST_CUTS)
     # A long stream takes most of the time of ten short ones: of four such, one is run twice and its values encoded.
     # By what is in it, and not by a counter: what was found so is found again.
     thorough = len(stream) <= _SHORT or not zlib.crc32(data) & 3
@@ -311,6 +319,8 @@ def check(data: bytes) -> None:
     if cuts and thorough:
         whole = _run(origin.copied(answers, False), stream, [], action, position)
         assert cut.outcome() == whole.outcome(), f"{cut.outcome()} where cut, {whole.outcome()} as a whole"
+    if not action or action > IS_LOST:
+        _checkRead(cut, stream, prelude % len(_STARTS))
     _checkEnd(cut, len(stream))
 
 
@@ -365,66 +375,20 @@ def _checkEnd(surroundings: Surroundings, size: int) -> None:
     assert not held(framer), "bytes held after the end"
 
 
-# What was decoded, negotiated and sent.
-
-
-def _checkDecoded(value: AssociateRQ | AssociateAC) -> None:
-    """Check that a PDU made of what was decoded is decoded to the same."""
-    encoded = value.encode()
-    assert len(encoded) - 6 <= MAXIMUM_ASSOCIATE_LENGTH
-    again = decode(value.pduType, encoded[6:])
-    assert isinstance(again, AssociateRQ | AssociateAC)
-    assert not set(again.quirks) - set(value.quirks)
-    assert again == attrs.evolve(value, quirks=again.quirks)
-    assert again.encode() == encoded
-    for title in (value.calledAETitle, value.callingAETitle):
-        assert title == title.strip(" ")
-        assert "\0" not in title
-    identity = value.userInformation.userIdentity
-    if identity is not None and len(identity.primaryField) > 7:
-        assert repr(identity.primaryField)[2:-1] not in repr(identity)
-
-
-def _checkNegotiated(request: AssociateRQ, outcome: Negotiated | AssociateRJ) -> None:
-    encoded = outcome.accept.encode() if isinstance(outcome, Negotiated) else outcome.encode()
-    again = decode(encoded[0], encoded[6:])
-    if isinstance(outcome, AssociateRJ):
-        assert again == outcome
-        return
-    accept = outcome.accept
-    assert isinstance(again, AssociateAC)
-    assert attrs.evolve(again, quirks=()) == accept
-    assert (accept.calledAE, accept.callingAE, accept.reserved) == (
-        request.calledAE,
-        request.callingAE,
-        request.reserved,
-    )
-    proposals = {proposal.contextID: proposal for proposal in request.presentationContexts}
-    assert [result.contextID for result in accept.presentationContexts] == list(proposals)
-    assert list(outcome.proposed) == list(proposals)
-    for result in accept.presentationContexts:
-        proposal = proposals[result.contextID]
-        assert (result.contextID in outcome.contexts) is (result.result == 0)
-        if result.result == 0:
-            assert result.transferSyntax in proposal.transferSyntaxes
-            assert _supportedSyntaxes(proposal.abstractSyntax) is not None
-    information = accept.userInformation
-    proposedRoles = {role.SOPClassUID for role in request.userInformation.roleSelections if role.SCU}
-    assert all(role.SOPClassUID in proposedRoles and not role.SCP for role in information.roleSelections)
-    window = information.asynchronousOperationsWindow
-    proposed = request.userInformation.asynchronousOperationsWindow
-    assert (window is None) is (proposed is None)
-    assert 1 <= outcome.operationsWindow <= 8
-    if proposed is not None and proposed.invoked:
-        assert outcome.operationsWindow <= proposed.invoked
-
-
-def _checkPData(body: bytes, maximumLength: int) -> None:
-    assert len(body) <= maximumLength or not maximumLength
-    offset = 0
-    while offset < len(body):
-        length, _, control = _pdvHeader(body, offset)
-        assert length >= 2
-        assert control in (1, 3)
-        offset += 4 + length
-    assert offset == len(body)
+def _checkRead(surroundings: Surroundings, stream: bytes, start: int) -> None:
+    """Check that no PDV and no A-ASSOCIATE was made of what does not add up."""
+    _, state, _ = PRELUDES[start % len(PRELUDES)]
+    if state in ("Sta6", "Sta7"):
+        expected = expectedPDVs(stream, _MAXIMUM_LENGTHS[start // len(PRELUDES)])
+        PDVs = surroundings.PDVs
+        if surroundings.core.state not in (State.ESTABLISHED, State.AWAITING_RELEASE_RP) and PDVs:
+            # It ended in the middle: all but the last are to be as expected, and of that all that has come.
+            last, *_ = expected[len(PDVs) - 1 :]
+            assert last[:2] == PDVs[-1][:2]
+            assert last[3].startswith(PDVs[-1][3])
+            PDVs, expected = PDVs[:-1], expected[: len(PDVs) - 1]
+        elif not PDVs:
+            expected = expected if surroundings.core.state.value == state else []
+        assert PDVs == expected, f"{PDVs} for {expected}"
+    elif state in ("Sta2", "Sta5") and any(isinstance(it, AssociateRQ | AssociateAC) for it in surroundings.happened):
+        checkItems(stream[6 : 6 + int.from_bytes(stream[2:6], "big")])

@@ -52,6 +52,7 @@ _FULL_RQ: Final = attrs.evolve(
         UserIdentityRequest(2, True, b"somebody", b"passcode"),
     ),
 )
+_ROLES: Final = (RoleSelection(VERIFICATION, False, True), RoleSelection(pdu.CT_IMAGE_STORAGE, True, True))
 _FULL_AC: Final = attrs.evolve(
     pdu.AC, userInformation=attrs.evolve(_FULL_RQ.userInformation, userIdentity=None, userIdentityResponse=b"ticket")
 )
@@ -86,6 +87,9 @@ def _streams() -> Iterator[Seed]:
     yield "refused-context", refused + fragment(5, False, b"data", 0)
     yield "other-context", fragment(7, True, encodeCEchoRQ(1), 0)
     yield "session", RQ + echo + store + data + ReleaseRQ().encode()
+    # With its first two bytes in a chunk of their own the rest looks like P-DATA-TFs, in a longer one that is allowed.
+    yield "disguised", b"\4\0" + 3 * fragment(1, True, encodeCEchoRQ(1), 0)
+    yield "roles", attrs.evolve(pdu.RQ, userInformation=UserInformation(8, roleSelections=_ROLES)).encode()
     yield "huge", struct.pack(">BxL", 1, 0xFFFFFFFF) + bytes(8)
     yield "http", b"GET / HTTP/1.1\r\nHost: archive\r\n\r\n"
 
@@ -130,6 +134,9 @@ def _commandSets() -> Iterator[Seed]:
     assert isinstance(request, Request)
     yield "response", request.response(0xC000, "what is wrong", (0x00080018,)).encode()
     yield "no-group-length", encodeCEchoRQ(1)[12:]
+    odd = struct.pack("<HHI", 0, 0x1000, 5) + b"1.2.3"
+    yield "odd-length", encodeCStoreRQ(1, pdu.CT_IMAGE_STORAGE, "1")[:-10] + odd
+    yield "short-value", encodeCEchoRQ(1)[:-2] + b"\0\0\0\0\2\0\0\0\1\1"
     yield "empty", b""
 
 
@@ -173,6 +180,7 @@ def _madeUp() -> Iterator[Seed]:
     yield "identity", identity
     yield "nested", identity + _sequence(3)
     yield "deep", identity + _sequence(65)
+    yield "open", identity + _sequence(20)[:400]
     yield "UN", identity + struct.pack("<HH2sHI", 9, 0x1001, b"UN", 0, _UNDEFINED) + _END_OF_SEQUENCE
     yield "fragments", identity + fragments + _END_OF_SEQUENCE
     yield "padded", identity + struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, 4) + bytes(4)
