@@ -20,6 +20,7 @@ from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.commandset import encodeCommandSet
 from dcxtwisted.wire.items import (
     AsynchronousOperationsWindow,
+    PresentationContextProposal,
     RoleSelection,
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
@@ -53,6 +54,24 @@ _FULL_RQ: Final = attrs.evolve(
     ),
 )
 _ROLES: Final = (RoleSelection(VERIFICATION, False, True), RoleSelection(pdu.CT_IMAGE_STORAGE, True, True))
+#: Short, so that the fuzzer is quick with it.
+_SHORT_RQ: Final = attrs.evolve(
+    pdu.RQ,
+    presentationContexts=(
+        PresentationContextProposal(1, VERIFICATION, ("1.2.840.10008.1.2",)),
+        PresentationContextProposal(3, "1.2", ("1.3",)),
+    ),
+    userInformation=UserInformation(
+        64,
+        "1.4",
+        "V1",
+        AsynchronousOperationsWindow(5, 0),
+        (RoleSelection(VERIFICATION, True, True),),
+        (SOPClassExtendedNegotiation("1.2", b"\2\0"),),
+        (SOPClassCommonExtendedNegotiation("1.2", "1.5", ("1.6",)),),
+        UserIdentityRequest(2, True, b"me", b"secret"),
+    ),
+)
 _FULL_AC: Final = attrs.evolve(
     pdu.AC, userInformation=attrs.evolve(_FULL_RQ.userInformation, userIdentity=None, userIdentityResponse=b"ticket")
 )
@@ -71,6 +90,7 @@ def _streams() -> Iterator[Seed]:
     data = fragment(3, False, bytes(range(100)), 40)
     RQ = pdu.RQ.encode()
     yield "rq", RQ
+    yield "short-rq", _SHORT_RQ.encode()
     yield "full-rq", _FULL_RQ.encode()
     yield "ac", pdu.AC.encode()
     yield "full-ac", _FULL_AC.encode()
@@ -87,14 +107,17 @@ def _streams() -> Iterator[Seed]:
     yield "refused-context", refused + fragment(5, False, b"data", 0)
     yield "other-context", fragment(7, True, encodeCEchoRQ(1), 0)
     yield "session", RQ + echo + store + data + ReleaseRQ().encode()
-    # With its first two bytes in a chunk of their own the rest looks like P-DATA-TFs, in a longer one that is allowed.
-    yield "disguised", b"\4\0" + 3 * fragment(1, True, encodeCEchoRQ(1), 0)
     yield "roles", attrs.evolve(pdu.RQ, userInformation=UserInformation(8, roleSelections=_ROLES)).encode()
     yield "huge", struct.pack(">BxL", 1, 0xFFFFFFFF) + bytes(8)
     yield "http", b"GET / HTTP/1.1\r\nHost: archive\r\n\r\n"
 
 
 def _pdus() -> Iterator[Seed]:
+    # Behind its first two bytes it looks like P-DATA-TFs; it is one of 64 MiB, allowed where there is no limit.
+    disguised = b"\4\0" + 3 * fragment(1, True, encodeCEchoRQ(1), 0)
+    for index, (_, state, _) in enumerate(2 * pdu.PRELUDES):
+        if state == "Sta6":
+            yield f"{index}-disguised", pdu.CONTROL.pack(index, 0) + CUTS.pack(0, 2, 2) + disguised
     for index, (isRequestor, state, _) in enumerate(pdu.PRELUDES):
         role = "requestor" if isRequestor else "acceptor"
         for number, (name, stream) in enumerate(_streams()):
@@ -136,7 +159,7 @@ def _commandSets() -> Iterator[Seed]:
     yield "no-group-length", encodeCEchoRQ(1)[12:]
     odd = struct.pack("<HHI", 0, 0x1000, 5) + b"1.2.3"
     yield "odd-length", encodeCStoreRQ(1, pdu.CT_IMAGE_STORAGE, "1")[:-10] + odd
-    yield "short-value", encodeCEchoRQ(1)[:-2] + b"\0\0\0\0\2\0\0\0\1\1"
+    yield "short-value", encodeCommandSet({0x0100: _SHORT(0x30), 0x0110: b"", 0x0800: _SHORT(0x0101)})
     yield "empty", b""
 
 
