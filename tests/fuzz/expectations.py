@@ -14,7 +14,7 @@ import attrs
 
 from dcxtwisted.wire.framing import MAXIMUM_ASSOCIATE_LENGTH, TOLERATED_EXCESS
 from dcxtwisted.wire.negotiation import Negotiated
-from dcxtwisted.wire.pdu import P_DATA_TF, AssociateAC, AssociateRJ, AssociateRQ, decode
+from dcxtwisted.wire.pdu import A_ASSOCIATE_RQ, P_DATA_TF, AssociateAC, AssociateRJ, AssociateRQ, decode
 
 _header: Final = struct.Struct(">BxL").unpack_from
 _pdvHeader: Final = struct.Struct(">LBB").unpack_from
@@ -57,11 +57,12 @@ def expectedPDVs(stream: bytes, maximumLength: int) -> list[PDV]:
     return PDVs
 
 
-def checkItems(body: bytes) -> None:
+def checkItems(pduType: int, body: bytes) -> None:
     """Check that the items of an A-ASSOCIATE add up, at each level that is looked into."""
     items = list(_items(body[68:]))
     for itemType, content in items:
-        if itemType in (0x20, 0x21):
+        # A result in a request, and the other way round, is an unknown item.
+        if itemType == (0x20 if pduType == A_ASSOCIATE_RQ else 0x21):
             list(_items(content[4:]))
     # Of those that should be there once the first counts, and the others are not read.
     for _, content in [each for each in items if each[0] == 0x50][:1]:

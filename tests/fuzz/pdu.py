@@ -402,4 +402,4 @@ def _checkRead(surroundings: Surroundings, stream: bytes, start: int) -> None:
             expected = expected if surroundings.core.state.value == state else []
         assert PDVs == expected, f"{PDVs} for {expected}"
     elif state in ("Sta2", "Sta5") and any(isinstance(it, AssociateRQ | AssociateAC) for it in surroundings.happened):
-        checkItems(stream[6 : 6 + int.from_bytes(stream[2:6], "big")])
+        checkItems(stream[0], stream[6 : 6 + int.from_bytes(stream[2:6], "big")])
