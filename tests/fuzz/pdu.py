@@ -20,6 +20,7 @@ from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import (
     PresentationContextProposal,
     PresentationContextResult,
+    SOPClassCommonExtendedNegotiation,
     UserInformation,
 )
 from dcxtwisted.wire.messages import Request
@@ -84,7 +85,7 @@ _RELEASE_RQ: Final = ReleaseRQ().encode()
 _RELEASE_RP: Final = ReleaseRP().encode()
 
 
-def _supportedSyntaxes(abstractSyntax: str) -> Container[str] | None:
+def _supportedSyntaxes(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
     return TRANSFER_SYNTAXES if abstractSyntax in STORAGE_SOP_CLASSES or abstractSyntax == VERIFICATION else None
 
 
