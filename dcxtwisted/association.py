@@ -149,7 +149,8 @@ class AssociationProtocol(Protocol):
         if self._draining:
             return
         self._draining = True
-        left = _PDVS_IN_A_TURN
+        # What waits for the next turn waits whatever else happens in this one, such as the next record under TLS.
+        left = _PDVS_IN_A_TURN if self._nextTurn is None else 0
         try:
             while True:
                 event: object = self._inHand
@@ -302,9 +303,9 @@ class AssociationProtocol(Protocol):
         self._watch.start()
 
     def _woken(self) -> None:
-        """What had to wait can go on; it may be the peer that was held up, and its time begins anew."""
+        """What had to wait can go on; it may be the peer that was held up."""
         if not self._draining:
-            self._watch.restart()
+            self._watch.goOn()
             self._drain()
 
     def _releaseReceived(self, event: ReleaseRQ) -> None:
@@ -380,6 +381,7 @@ class AssociationProtocol(Protocol):
             self._writeStall.start()
         else:
             self._writeStall.stop()
+            self._watch.goOn()
             self._drain()
 
     def _writeStalled(self) -> None:

@@ -53,7 +53,7 @@ class PendingTests(ListenerTestCase):
             self.assertEqual(self.names, atOnce)
             # What is still awaited has a deadline, and nothing else has a timer.
             for call in self.clock.getDelayedCalls():
-                self.assertIn("Deadline._passed", str(call))
+                self.assertIn("_passed", str(call))
             fire()
             self.pump()
             self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dcxtwisted.acceptance import Association
+from dcxtwisted.configuration import Configuration
 from dcxtwisted.dataset import Head
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
@@ -292,12 +293,13 @@ class Listener(ListenerInMemory):
         memory: IStore,
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
+        configuration: Configuration | None = None,
     ) -> None:
-        super().__init__(events, store)
-        self.storage = StorageService(
-            events, store, files, memory, root, Deadline(self.clock, 60), Deadline(self.clock, 300), participants
-        )
-        self.verification = VerificationService(events, Deadline(self.clock, 60))
+        super().__init__(events, store, configuration)
+        eventDeadline = Deadline(self.clock, self.acceptor.configuration.eventDeadline)
+        storeDeadline = Deadline(self.clock, self.acceptor.configuration.storeDeadline)
+        self.storage = StorageService(events, store, files, memory, root, eventDeadline, storeDeadline, participants)
+        self.verification = VerificationService(events, eventDeadline)
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
 
         def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
@@ -377,6 +379,7 @@ class ServiceTestCase(SynchronousTestCase):
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
         callingAE: bytes = b"PEER            ",
+        configuration: Configuration | None = None,
         **proposal: Any,
     ) -> tuple[ScriptedPeer, MemoryConnection]:
         """Return a peer that is associated with a new listener."""
@@ -387,6 +390,7 @@ class ServiceTestCase(SynchronousTestCase):
             self.store() if memory is None else memory,
             participants,
             root,
+            configuration,
         )
         peer, connection = listener.connect()
         request = associateRQ(implementationClassUID="1.2.826.1", **proposal)
