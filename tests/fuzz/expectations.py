@@ -7,13 +7,13 @@ And what has to be true of what was decoded, negotiated and sent.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import attrs
 
 from dcxtwisted.wire.framing import MAXIMUM_ASSOCIATE_LENGTH, TOLERATED_EXCESS
-from dcxtwisted.wire.negotiation import Negotiated
+from dcxtwisted.wire.negotiation import Negotiated, TransferSyntaxes
 from dcxtwisted.wire.pdu import A_ASSOCIATE_RQ, P_DATA_TF, AssociateAC, AssociateRJ, AssociateRQ, decode
 
 _header: Final = struct.Struct(">BxL").unpack_from
@@ -94,9 +94,7 @@ def checkDecoded(value: AssociateRQ | AssociateAC) -> None:
         assert repr(identity) == repr(attrs.evolve(identity, primaryField=b"", secondaryField=b""))
 
 
-def checkNegotiated(
-    request: AssociateRQ, outcome: Negotiated | AssociateRJ, supported: Callable[[str], Container[str] | None]
-) -> None:
+def checkNegotiated(request: AssociateRQ, outcome: Negotiated | AssociateRJ, supported: TransferSyntaxes) -> None:
     """Check that the answer can be read, and that it gives nothing that was not proposed."""
     encoded = outcome.accept.encode() if isinstance(outcome, Negotiated) else outcome.encode()
     again = decode(encoded[0], encoded[6:])
@@ -119,7 +117,7 @@ def checkNegotiated(
         assert (result.contextID in outcome.contexts) is (result.result == 0)
         if result.result == 0:
             assert result.transferSyntax in proposal.transferSyntaxes
-            assert supported(proposal.abstractSyntax) is not None
+            assert supported(proposal.abstractSyntax, None) is not None
     information = accept.userInformation
     proposedRoles = {role.SOPClassUID for role in request.userInformation.roleSelections if role.SCU}
     assert all(role.SOPClassUID in proposedRoles and not role.SCP for role in information.roleSelections)
