@@ -34,10 +34,6 @@ _log = Logger()
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
 
-# The most PDVs of one peer in one turn of the reactor. Bytes alone do not bound a turn: 512 KiB hold 6,500 C-ECHOs,
-# which take 0.2 s, or 65,000 PDVs of two bytes.
-_PDVS_IN_A_TURN: Final = 128
-
 # What an empty PDV takes on the wire, with the header of a PDU of its own.
 _EMPTY_PDV_LENGTH: Final = 12
 
@@ -150,7 +146,7 @@ class AssociationProtocol(Protocol):
             return
         self._draining = True
         # What waits for the next turn waits whatever else happens in this one, such as the next record under TLS.
-        left = _PDVS_IN_A_TURN if self._nextTurn is None else 0
+        left = self.factory.PDVs if self._nextTurn is None else 0
         try:
             while True:
                 event: object = self._inHand
@@ -192,8 +188,9 @@ class AssociationProtocol(Protocol):
             self._reportEnd()
 
     def _goOnNextTurn(self) -> None:
-        """Let others have their share of this turn first."""
+        """Let others have their share of this turn first; one that has more to be done makes the shares smaller."""
         if self._nextTurn is None:
+            self._setReceiving(True)
             self._nextTurn = self.factory.clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
