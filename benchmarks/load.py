@@ -12,10 +12,11 @@ import argparse
 import secrets
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from struct import pack, pack_into, unpack_from
 from typing import Final
@@ -35,6 +36,9 @@ _UNITS: Final = {"K": 1 << 10, "M": 1 << 20}
 # What is sent at most in one PDU, whatever the acceptor allows: no common sender uses more.
 _LONGEST_PDU: Final = 131072
 _SEND_BUFFER: Final = 4 << 20
+
+# What is encrypted at once.
+_PIECE: Final = 1 << 20
 
 # How long what is in flight may take after the last object was begun, and an association to be made.
 _GRACE: Final = 30.0
@@ -109,7 +113,7 @@ class _Association:
         self._received = b""
         self.startedAt: dict[int, float] = {}
         try:
-            self._socket.sendall(associateRQ(called, window))
+            self._sendAll(associateRQ(called, window))
             self.maximumLength, accepted = _accepted(self._readPDU())
             self.window = min(window, accepted)
         except BaseException:
@@ -153,16 +157,23 @@ class _Association:
 
     def resume(self) -> bool:
         """Send on; return whether all of the object is with the kernel."""
-        rest = self._sent - len(self._head)
         try:
-            if rest >= 0:
-                self._sent += self._socket.send(self._body[rest:])
-            else:
-                # The usual case: a whole object in one call.
-                self._sent += self._socket.sendmsg((memoryview(self._head)[self._sent :], self._body))
+            self._sent += self._sendRest(self._sent)
         except BlockingIOError:
             pass  # the loop will say when there is room
         return self._sent == self._size
+
+    def _sendRest(self, start: int) -> int:
+        """Send of the object from there on what the kernel takes; return how much of it that is."""
+        rest = start - len(self._head)
+        if rest >= 0:
+            return self._socket.send(self._body[rest:])
+        # The usual case: a whole object in one call.
+        return self._socket.sendmsg((memoryview(self._head)[start:], self._body))
+
+    def _sendAll(self, data: bytes) -> None:
+        """Send what is no object; blocking."""
+        self._socket.sendall(data)
 
     def receive(self) -> list[float]:
         """
@@ -189,7 +200,7 @@ class _Association:
     def release(self, timeout: float) -> None:
         """Release the association, waiting for the A-RELEASE-RP, and close the connection."""
         self._socket.settimeout(timeout)
-        self._socket.sendall(_RELEASE_RQ)
+        self._sendAll(_RELEASE_RQ)
         PDU = self._readPDU()
         if PDU[0] != 6:
             raise LoadError(f"PDU type {PDU[0]:02X} instead of an A-RELEASE-RP")
@@ -200,6 +211,10 @@ class _Association:
         self._socket.close()
 
     def _receive(self) -> bytes:
+        """Return what has come; under TLS that may be nothing yet."""
+        return self._fromKernel()
+
+    def _fromKernel(self) -> bytes:
         data = self._socket.recv(65536)
         # The kernel forgets it: without it a peer that writes a response in two pieces waits 40 ms for our ACK.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -212,6 +227,60 @@ class _Association:
         data = b""
         while len(data) < 6 or len(data) < 6 + unpack_from(">L", data, 2)[0]:
             data += self._receive()
+        return data
+
+
+class _TLSAssociation(_Association):
+    """
+    The same over TLS.
+
+    What is sent is encrypted in memory, a piece at a time, and given to the kernel in one call: a record at a time, as
+    a socket of the ssl module does it, would make the sender the limit.
+    """
+
+    __slots__ = ("_encrypted", "_incoming", "_outgoing", "_ssl")
+
+    def __init__(self, port: int, called: bytes, window: int, timeout: float) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing)
+        self._encrypted = memoryview(b"")
+        super().__init__(port, called, window, timeout)
+
+    def _sendAll(self, data: bytes) -> None:
+        while self._ssl.version() is None:
+            # Nothing but the handshake comes before.
+            with suppress(ssl.SSLWantReadError):
+                self._ssl.do_handshake()
+                break
+            self._socket.sendall(self._outgoing.read())
+            self._incoming.write(self._fromKernel())
+        self._ssl.write(data)
+        self._socket.sendall(self._outgoing.read())
+
+    def _sendRest(self, start: int) -> int:
+        """As above, but what is encrypted counts only when the kernel has all of its piece."""
+        piece = self._piece(start)
+        if not self._encrypted:
+            self._ssl.write(piece)
+            self._encrypted = memoryview(self._outgoing.read())
+        self._encrypted = self._encrypted[self._socket.send(self._encrypted) :]
+        return 0 if self._encrypted else len(piece)
+
+    def _piece(self, start: int) -> memoryview:
+        head = len(self._head)
+        if start < head:
+            return memoryview(self._head)[start:]
+        return memoryview(self._body)[start - head : start - head + _PIECE]
+
+    def _receive(self) -> bytes:
+        self._incoming.write(self._fromKernel())
+        data = b""
+        with suppress(ssl.SSLWantReadError):
+            while record := self._ssl.read(65536):
+                data += record
         return data
 
 
@@ -342,6 +411,7 @@ def runLoad(
     *,
     called: str = "ANY-SCP",
     window: int = 1,
+    tls: bool = False,
     beforeRelease: Callable[[], None] | None = None,
 ) -> Result:
     """
@@ -350,17 +420,19 @@ def runLoad(
     :param size: data-set bytes of each object.
     :param count: how many objects, over all associations.
     :param window: how many objects to have outstanding on each association, where the receiver accepts that.
+    :param tls: speak TLS, whatever certificate the receiver shows.
     :param seconds: no object is begun after that time; what is in flight then has half a minute more.
     :param beforeRelease: called when all is acknowledged and the associations still stand.
     :raises LoadError: if anything but success came back, or a deadline passed.
     """
     run = secrets.randbelow(10**16)
     templates: dict[int, Template] = {}
+    kind = _TLSAssociation if tls else _Association
     with ExitStack() as stack:
         stood: list[_Association] = []
         try:
             for _ in range(associations):
-                association = _Association(port, called.encode("ascii"), window, _GRACE)
+                association = kind(port, called.encode("ascii"), window, _GRACE)
                 stack.callback(association.close)
                 length = association.maximumLength
                 if length not in templates:
@@ -427,6 +499,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="objects over all associations")
     parser.add_argument("--seconds", type=float, default=30.0, help="no object is begun after that")
     parser.add_argument("--window", type=parseWindow, default=1, help="objects outstanding on each, where accepted")
+    parser.add_argument("--tls", action="store_true", help="speak TLS, whatever certificate the receiver shows")
     parser.add_argument("--called", default="ANY-SCP", help="called AE title")
     options = parser.parse_args()
     try:
@@ -438,6 +511,7 @@ def main() -> int:
             options.seconds,
             called=options.called,
             window=options.window,
+            tls=options.tls,
         )
     except (LoadError, ValueError) as error:
         sys.stderr.write(f"{error}\n")

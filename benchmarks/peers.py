@@ -16,9 +16,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Final, NoReturn
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from benchmarks.load import LoadError, parseSize, parseWindow, runLoad
 from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
@@ -34,24 +40,28 @@ class Receiver:
     """
     How a receiver is started.
 
-    :ivar command: its arguments, over ``{port}``, ``{directory}`` and ``{configuration}``, a file.
+    :ivar command: its arguments, over ``{port}``, ``{directory}`` and the files ``{configuration}``, ``{certificate}``
+        and ``{key}``.
     :ivar environment: what it needs beside the usual.
     :ivar configuration: what is in that file.
     :ivar isSerial: it serves one association after the other.
+    :ivar isTLS: it is sent to over TLS.
     """
 
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     configuration: str = ""
     isSerial: bool = False
+    isTLS: bool = False
 
 
-def _ours(*options: str) -> Receiver:
+def _ours(*options: str, port: str = "--port", isTLS: bool = False) -> Receiver:
     return Receiver(
         (
             *(_TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
-            *("--port", "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
-        )
+            *(port, "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
+        ),
+        isTLS=isTLS,
     )
 
 
@@ -92,7 +102,13 @@ def dcmtkProgram(name: str) -> str:
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
     "dcxtwisted-durable": _ours(),
+    "dcxtwisted-tls": _ours(
+        "--no-fsync", "--tls-certificate", "{certificate}", "--tls-key", "{key}", port="--tls-port", isTLS=True
+    ),
     "storescp": Receiver((dcmtkProgram("storescp"), "--fork", *_DCMTK), _NO_DELAY),
+    "storescp-tls": Receiver(
+        (dcmtkProgram("storescp"), "--fork", "+tls", "{key}", "{certificate}", "-ic", *_DCMTK), _NO_DELAY, isTLS=True
+    ),
     "dcmrecv": Receiver(
         (dcmtkProgram("dcmrecv"), "-xf", "{configuration}", "Default", *_DCMTK),
         _NO_DELAY,
@@ -130,8 +146,22 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     configuration = scratch / "configuration"
     configuration.write_text(receiver.configuration)
     names = {"port": port, "directory": directory, "configuration": configuration}
+    names |= {"certificate": scratch / "certificate.pem", "key": scratch / "key.pem"}
+    if receiver.isTLS:
+        _makeCertificate(scratch)
     command = [argument.format(**names) for argument in receiver.command]
     return directory, command, {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+
+
+def _makeCertificate(scratch: Path) -> None:
+    """Write a certificate, and its key, such as hospitals have: RSA of 2048 bits."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "benchmark")])
+    now = datetime.now(UTC)
+    day = timedelta(days=1)
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day).sign(key, SHA256())
+    (scratch / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (scratch / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def measure(
@@ -151,7 +181,7 @@ def measure(
     peaks: list[int] = []
     with ReceiverProcess(command, port, scratch / "log", bounds.receiverCores, environment) as process:
         # What happens once in a process is no part of its speed.
-        warmUp = runLoad(port, size, 1, 10 if size < 4 << 20 else 1)
+        warmUp = runLoad(port, size, 1, 10 if size < 4 << 20 else 1, tls=receiver.isTLS)
         count = bounds.countFor(size, associations)
         touchMemory(scratch, size * count)
         cpuBefore = process.cpuSeconds()
@@ -162,6 +192,7 @@ def measure(
             count,
             bounds.seconds,
             window=window,
+            tls=receiver.isTLS,
             beforeRelease=lambda: peaks.append(process.peakMemory()),
         )
         cpu = process.cpuSeconds() - cpuBefore
@@ -215,7 +246,13 @@ def _parsed() -> argparse.Namespace:
         prog="python -m benchmarks.peers", description="Measure receivers side by side, in interleaved rounds."
     )
     names = ",".join(RECEIVERS)
-    parser.add_argument("--receivers", type=_list, default=names, help="separated by commas [default: %(default)s]")
+    plain = ",".join(name for name, receiver in RECEIVERS.items() if not receiver.isTLS)
+    parser.add_argument(
+        "--receivers",
+        type=_list,
+        default=plain,
+        help=f"separated by commas, of {names} [default: those without TLS]",
+    )
     parser.add_argument("--sizes", type=_list, default="1K,525K,128M", help="of the data sets [default: %(default)s]")
     parser.add_argument("--associations", type=_list, default="1,8", help="at the same time [default: %(default)s]")
     parser.add_argument(

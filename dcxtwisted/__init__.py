@@ -11,13 +11,14 @@ of the package, from the bottom up:
 - ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
+- ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
 - ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
 - ``testing``: acceptor and peer joined in memory, for tests of applications
 """
 
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration
-from dcxtwisted.errors import AssociationRejected, DICOMError, StoreRefused
+from dcxtwisted.errors import AssociationRejected, DICOMError, SecurityError, StoreRefused
 from dcxtwisted.events import DCXACCEvents, asyncioEvents
 from dcxtwisted.interfaces import (
     IN_MEMORY,
@@ -27,7 +28,9 @@ from dcxtwisted.interfaces import (
     IStoreRequest,
     IStoreSink,
     StoredObject,
+    TLSFacts,
 )
+from dcxtwisted.security import SecurityContext
 
 __all__ = [
     "DCXACC",
@@ -41,7 +44,10 @@ __all__ = [
     "IStore",
     "IStoreRequest",
     "IStoreSink",
+    "SecurityContext",
+    "SecurityError",
     "StoreRefused",
     "StoredObject",
+    "TLSFacts",
     "asyncioEvents",
 ]

@@ -16,7 +16,8 @@ from zope.interface import implementer
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation
+from dcxtwisted.interfaces import IAssociation, TLSFacts
+from dcxtwisted.security import factsOf
 from dcxtwisted.transports import hostOf
 from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
@@ -57,6 +58,7 @@ class Association:
         self.peerAddress: IAddress = transport.getPeer()
         self.localAddress: IAddress = transport.getHost()
         self.callingHost = hostOf(self.peerAddress)
+        self.security: TLSFacts | None = factsOf(transport)
         self.implementationClassUID = information.implementationClassUID
         self.implementationVersionName = information.implementationVersionName
         identity = information.userIdentity

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,12 +30,14 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.security import SecurityContext, ServerSecurity
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
+from dcxtwisted.tls import TLSFactory
 from dcxtwisted.transports import addressOf
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
@@ -61,7 +63,9 @@ class DCXACC(Service):
     :param durable: False acknowledges before the disk has the object: for tests and benchmarks.
     :param store: takes the objects instead of the file store; application-given paths still go to files.
     :param participants: run between the store and OnStoreDone, in this order.
+    :param tlsEndpoints: where to listen with TLS, as C{endpoints}; takes C{securityContext}.
     :param reactor: the reactor to run on; the one installed by default.
+    :raise SecurityError: a certificate, key or list of C{securityContext} cannot be used.
     :ivar factory: the protocol factory, for those who listen on their own.
     """
 
@@ -76,19 +80,21 @@ class DCXACC(Service):
         store: IStore | None = None,
         participants: Sequence[IStoreParticipant] = (),
         configuration: Configuration | None = None,
+        tlsEndpoints: Listening | Sequence[Listening] = (),
+        securityContext: SecurityContext | None = None,
         reactor: Any = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor  # only now: importing it installs one
-        given = [endpoints] if isinstance(endpoints, int | str) or not isinstance(endpoints, Sequence) else endpoints
         if events is not None and not IDCXACCEvents.providedBy(events):
             raise TypeError(f"events must provide IDCXACCEvents, which {events!r} does not")
         self.events: IDCXACCEvents = DCXACCEvents() if events is None else events
         self.configuration = Configuration() if configuration is None else configuration
         self.storeDirectory = abspath(storeDirectory)
         self._clock = cast(IReactorTime, reactor)
-        self._endpoints = [endpointFrom(reactor, endpoint) for endpoint in given]
+        self.securityContext = securityContext
         self._ports: list[IListeningPort] = []
+        self._tlsPorts: list[IListeningPort] = []
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
@@ -114,6 +120,22 @@ class DCXACC(Service):
         self.factory = AssociationFactory(
             self.configuration, self.events, self._clock, _transferSyntaxes(services), self._makeProvider
         )
+        self._preparations: list[Callable[[], Callable[[], str]]] = []
+        plain: IProtocolFactory = self.factory
+        self._endpoints = [(endpointFrom(reactor, endpoint), plain) for endpoint in _several(endpoints)]
+        secured = self._securedBy(securityContext)
+        for endpoint in _several(tlsEndpoints):
+            if secured is None:
+                raise ValueError("TLS takes a certificate: a security context that names it")
+            self._endpoints.append((endpointFrom(reactor, endpoint), secured))
+
+    def _securedBy(self, securityContext: SecurityContext | None) -> IProtocolFactory | None:
+        if securityContext is None:
+            return None
+        security = ServerSecurity(securityContext)
+        self.addReload(security.prepare)
+        factory: IProtocolFactory = TLSFactory(security, self.factory, self._clock, self.factory.admission.counts)
+        return factory
 
     def _makeProvider(
         self,
@@ -139,6 +161,11 @@ class DCXACC(Service):
         """The ports listened on; empty before the start and after the stop."""
         return list(self._ports)
 
+    @property
+    def tlsPorts(self) -> Sequence[IListeningPort]:
+        """Those of them that speak TLS."""
+        return list(self._tlsPorts)
+
     def TakeStoredObject(self) -> ObjectInMemory | None:
         """Hand over the oldest object kept in memory, and forget it; None where there is none."""
         return self._memory.take()
@@ -147,6 +174,26 @@ class DCXACC(Service):
         """Send A-ABORT on every association and close."""
         for association in self.associations:
             association.abort()
+
+    def addReload(self, prepare: Callable[[], Callable[[], str]]) -> None:
+        """
+        Have something more read again by L{reload}.
+
+        :param prepare: reads and checks it, changing nothing, and raises ValueError where it is no good; what it
+            returns puts it into effect, and tells in a few words what that is.
+        """
+        self._preparations.append(prepare)
+
+    def reload(self) -> Sequence[str]:
+        """
+        Read again what can change while associations stand, and put all of it into effect; return what that is.
+
+        TLS certificates, keys and lists then serve the connections that come; those that stand keep theirs.
+
+        :raise ValueError: something is no good, and all of it stays as it was.
+        """
+        prepared = [prepare() for prepare in self._preparations]
+        return [use() for use in prepared]
 
     def privilegedStartService(self) -> None:
         """
@@ -183,8 +230,8 @@ class DCXACC(Service):
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
         failures: list[Failure] = []
         attempts = [
-            maybeDeferred(endpoint.listen, self.factory).addCallbacks(self._listens, failures.append)
-            for endpoint in self._endpoints
+            maybeDeferred(endpoint.listen, factory).addCallbacks(self._listens, failures.append, (factory,))
+            for endpoint, factory in self._endpoints
         ]
         self._listening = DeferredList(attempts)
         if failures:
@@ -193,9 +240,13 @@ class DCXACC(Service):
             failures[0].raiseException()
         self._listening.addCallback(self._listenedLate, failures)
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _listens(self, port: IListeningPort, factory: IProtocolFactory) -> None:
         self._ports.append(port)
-        _log.info("listening on {address}", address=addressOf(port.getHost()))
+        how = ""
+        if factory is not self.factory:
+            self._tlsPorts.append(port)
+            how = " with TLS"
+        _log.info("listening on {address}{how}", address=addressOf(port.getHost()), how=how)
 
     def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
         """All endpoints have answered; where one could not listen, and nobody stops already, stop."""
@@ -217,7 +268,7 @@ class DCXACC(Service):
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.cancel()  # endpoints that have not answered yet: they do, at once
-        ports, self._ports = self._ports, []
+        ports, self._ports, self._tlsPorts = self._ports, [], []
         await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await self.factory.stop(self.configuration.stopDeadline)
         await self._files.stop()
@@ -226,6 +277,10 @@ class DCXACC(Service):
         waiting, self._whenStopped = self._whenStopped, []
         for stopped in waiting:
             stopped.callback(result)
+
+
+def _several(given: Listening | Sequence[Listening]) -> Sequence[Listening]:
+    return [given] if isinstance(given, int | str) or not isinstance(given, Sequence) else given
 
 
 def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:

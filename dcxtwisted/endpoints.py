@@ -16,7 +16,10 @@ from zope.interface import implementer
 #: room tries again a second later.
 _BACKLOG: Final = 1024
 # Endpoint strings of these types take a backlog, and have 50 where they do not say.
-_TAKE_BACKLOG: Final = frozenset({"tcp", "tcp6", "ssl", "unix"})
+_TAKE_BACKLOG: Final = frozenset({"tcp", "tcp6", "unix"})
+
+# They speak TLS their own way: with any suite OpenSSL has on, and files that are read once.
+_OWN_TLS: Final = frozenset({"ssl", "txsni"})
 
 # Said of the port: half of a listener is not what was asked for.
 _NO_BETTER_ON_IPV4: Final = frozenset({EACCES, EADDRINUSE, EMFILE, ENFILE})
@@ -69,6 +72,11 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
     if isinstance(description, int):
         return PortEndpoint(reactor, description)
     if isinstance(description, str):
+        if not _OWN_TLS.isdisjoint(description.lower().split(":")[:2]):
+            raise ValueError(
+                f"{description!r}: TLS is for --tls-port (tlsEndpoints of DCXACC), which takes tcp endpoints and keeps "
+                "to the profiles of the standard"
+            )
         try:
             endpoint: IStreamServerEndpoint = serverFromString(reactor, _withBacklog(description))
         except Exception as error:

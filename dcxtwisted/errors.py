@@ -51,6 +51,10 @@ class DeadlinePassed(DICOMError):
     """What was waited for did not come in time; the text is how long that was."""
 
 
+class SecurityError(DICOMError, ValueError):
+    """A certificate, a key or a list cannot be used, or not together; the text says which, and why."""
+
+
 class StoreRefused(DICOMError):
     """
     An object is not stored; the sender gets this status (PS3.4 table B.2-1).

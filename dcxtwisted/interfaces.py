@@ -62,6 +62,25 @@ class StoredObject:
     outcome: Outcome
 
 
+@attrs.frozen
+class TLSFacts:
+    """
+    What the TLS handshake of a connection led to.
+
+    :ivar version: 'TLSv1.2' or 'TLSv1.3'.
+    :ivar cipherSuite: as OpenSSL calls it.
+    :ivar peerSubject: the subject of the peer's certificate (RFC 4514); '' where it showed none.
+    :ivar peerNames: its subject alternative names, as 'DNS:ct.example', 'IP:192.0.2.1', 'URI:...', 'email:...'.
+    :ivar peerThumbprint: its SHA-256 thumbprint, 64 hexadecimal digits in lower case; '' where the peer showed none.
+    """
+
+    version: str
+    cipherSuite: str
+    peerSubject: str
+    peerNames: tuple[str, ...]
+    peerThumbprint: str
+
+
 class IDCXACCEvents(Interface):
     """
     What happens on a listener, told to an application that decides (the MODALIZER SDK's IDCXACCEvents).
@@ -133,6 +152,7 @@ class IAssociation(Interface):
     peerAddress: IAddress = Attribute("The Twisted address of the peer, read when A-ASSOCIATE-RQ arrived.")
     localAddress: IAddress = Attribute("The Twisted address the peer connected to.")
     callingHost: str = Attribute("The peer's host as text; an IPv4 peer of an IPv6 socket in IPv4 form.")
+    security: TLSFacts | None = Attribute("``TLSFacts`` of its connection, None where that is not TLS.")
     acceptedContexts: Mapping[int, AcceptedContext] = Attribute(
         "Mapping of presentation context ID to AcceptedContext."
     )

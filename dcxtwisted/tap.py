@@ -39,6 +39,7 @@ from dcxtwisted.configuration import (
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
+from dcxtwisted.security import PROFILES, SecurityContext
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
 
 _log = Logger()
@@ -48,7 +49,11 @@ _DEFAULT_STORE: Final = "dicom-store"
 # Seconds left, after a deadline or a second signal, to what cannot be aborted.
 _LAST_GRACE: Final = 2.0
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (*_STOP_SIGNALS, signal.SIGHUP)
+
+# What of a SecurityContext options give one by one.
+_TLS_LISTS: Final = ("trusted", "revocationLists", "acceptedThumbprints")
 
 _EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
 
@@ -72,6 +77,14 @@ class Options(usage.Options):
         ],
         ["max-pdu", None, None, "Largest P-DATA-TF body asked of peers, in bytes; 0 for no limit. [default: 131072]"],
         ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
+        ["tls-certificate", None, None, "PEM file: the certificate to show, and those up to its CA behind it."],
+        ["tls-key", None, None, "PEM file: the key of the certificate. [default: the file of --tls-certificate]"],
+        [
+            "tls-profile",
+            None,
+            "bcp195",
+            f"Versions and cipher suites (PS3.15 B.12, B.13): {' or '.join(PROFILES)}.",
+        ],
     ]
     optFlags = [
         ["check-called-ae-title", None, "Reject associations that call another AE title than --ae-title."],
@@ -80,19 +93,40 @@ class Options(usage.Options):
             None,
             "Acknowledge objects before the disk has them. A power cut then loses acknowledged objects.",
         ],
+        ["tls-require-client-certificate", None, "Let no client in over TLS without a certificate."],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.descriptions: list[str] = []
+        self.tlsDescriptions: list[str] = []
+        self.tlsLists: dict[str, list[str]] = {name: [] for name in _TLS_LISTS}
         self.settings: dict[str, Any] = {}
         self.endpoints: list[IStreamServerEndpoint] = []
+        self.tlsEndpoints: list[IStreamServerEndpoint] = []
+        self.securityContext: SecurityContext | None = None
         self.provider: IDCXACCEvents | None = None
         self.configuration = Configuration()
 
     def opt_port(self, description: str) -> None:
-        """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112]"""
+        """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112, without TLS]"""
         self.descriptions.append(description)
+
+    def opt_tls_port(self, description: str) -> None:
+        """Where to listen with TLS, as --port; repeatable. Takes --tls-certificate."""
+        self.tlsDescriptions.append(description)
+
+    def opt_tls_ca(self, path: str) -> None:
+        """PEM file: CA certificates that those of clients have to lead to; repeatable."""
+        self.tlsLists["trusted"].append(path)
+
+    def opt_tls_crl(self, path: str) -> None:
+        """PEM file: revocation lists of these CAs; repeatable."""
+        self.tlsLists["revocationLists"].append(path)
+
+    def opt_tls_accepted_thumbprints(self, thumbprints: str) -> None:
+        """SHA-256 thumbprints of client certificates, separated by commas, or @FILE with one a line; repeatable."""
+        self.tlsLists["acceptedThumbprints"].append(thumbprints)
 
     def opt_set(self, setting: str) -> None:
         """Any setting, as NAME=VALUE; repeatable. --settings shows all of them with their defaults."""
@@ -118,9 +152,11 @@ class Options(usage.Options):
     def _check(self) -> None:
         from twisted.internet import reactor  # installed by twistd's own options, which come first
 
-        self.endpoints = [
-            endpointFrom(reactor, description) for description in self.descriptions or [str(DEFAULT_PORT)]
-        ]
+        # Who asks for TLS alone gets no port without it.
+        descriptions = self.descriptions or ([] if self.tlsDescriptions else [str(DEFAULT_PORT)])
+        self.endpoints = [endpointFrom(reactor, description) for description in descriptions]
+        self.tlsEndpoints = [endpointFrom(reactor, description) for description in self.tlsDescriptions]
+        self.securityContext = self._security()
         if not self["store-directory"]:
             raise ValueError("--store-directory takes a directory, not ''")
         _checkDirectory(os.path.abspath(self["store-directory"]))
@@ -135,9 +171,25 @@ class Options(usage.Options):
             except ValueError:
                 raise ValueError(f"--max-pdu takes a number of bytes, not {self['max-pdu']!r}") from None
         self.configuration = Configuration(**settings | self.settings)
+        if self.securityContext is not None:
+            self.securityContext.check()
         if self["events"] is not None:
             _useMonotonicClock(reactor)  # the provider may set timers
             self.provider = _eventsFrom(self["events"])
+
+    def _security(self) -> SecurityContext | None:
+        given: dict[str, Any] = {
+            "key": self["tls-key"] or "",
+            "requireClientCertificate": bool(self["tls-require-client-certificate"]),
+            **self.tlsLists,
+        }
+        if self.tlsDescriptions:
+            if self["tls-certificate"] is None:
+                raise ValueError("--tls-port takes --tls-certificate")
+            return SecurityContext(certificate=self["tls-certificate"], profile=self["tls-profile"], **given)
+        if self["tls-certificate"] is not None or any(given.values()):
+            raise ValueError("options for TLS without --tls-port, which says where to speak it")
+        return None
 
 
 def _checkDirectory(directory: str) -> None:
@@ -212,9 +264,15 @@ class ListenerService(MultiService):
             _log.info("no access rules are set: OnConnection alone decides who may store")
         for port in self._listener.ports[:1]:
             address = port.getHost()
+            tls = ""
+            if port in self._listener.tlsPorts:
+                security = self._listener.securityContext
+                shows = security is not None and security.requireClientCertificate
+                tls = "+tls KEY.pem CERTIFICATE.pem +cf CA.pem " if shows else "+tla +cf CA.pem "
             if isinstance(address, IPv4Address | IPv6Address):
                 _log.info(
-                    "send a first object with: storescu -aec {title} {host} {number} FILE.dcm",
+                    "send a first object with: storescu {tls}-aec {title} {host} {number} FILE.dcm",
+                    tls=tls,
                     title=shlex.quote(configuration.AETitle),
                     host="127.0.0.1" if address.host in _EVERY_ADDRESS else address.host,
                     number=address.port,
@@ -239,7 +297,22 @@ class ListenerService(MultiService):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._stop, signal.Signals(number).name)
+        if number == signal.SIGHUP:
+            self._reactor.callFromThread(self.reload)
+        else:
+            self._reactor.callFromThread(self._stop, signal.Signals(number).name)
+
+    def reload(self) -> None:
+        """Read again what can change without a restart, and tell of it; what is no good leaves all as it was."""
+        try:
+            changes = self._listener.reload()
+        except ValueError as error:
+            _log.error("not reloaded, everything stays as it was: {error}", error=error)
+            return
+        for change in changes:
+            _log.info("reloaded: {change}", change=change)
+        if not changes:
+            _log.info("nothing to reload")
 
     def _stop(self, name: str) -> None:
         self._asked += 1
@@ -302,6 +375,8 @@ def makeService(options: Options) -> IService:
         layout=options["layout"],
         durable=not options["no-fsync"],
         configuration=options.configuration,
+        tlsEndpoints=options.tlsEndpoints,
+        securityContext=options.securityContext,
         reactor=reactor,
     )
     service: IService = ListenerService(listener, reactor)

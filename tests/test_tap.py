@@ -306,6 +306,7 @@ class FakeListener(Service):
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.ports: list[Any] = []
+        self.tlsPorts: list[Any] = []
         self.failure: Exception | None = None
         self.stopping: Deferred[None] = Deferred()
         self.factory = self

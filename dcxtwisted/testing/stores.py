@@ -17,7 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.dataset import DataSetReader, Head
-from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject
+from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject, TLSFacts
 from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from dcxtwisted.wire.items import UserIdentityRequest
@@ -40,6 +40,7 @@ class StoreAssociation:
     peerAddress: IAddress = IPv4Address("TCP", "192.0.2.1", 40000)
     localAddress: IAddress = IPv4Address("TCP", "192.0.2.2", 104)
     callingHost = "192.0.2.1"
+    security: TLSFacts | None = None
     acceptedContexts: Mapping[int, AcceptedContext] = {}
     implementationClassUID = ""
     implementationVersionName = ""

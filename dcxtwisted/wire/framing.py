@@ -39,6 +39,10 @@ _ASSOCIATE_TYPES: Final = frozenset({A_ASSOCIATE_RQ, A_ASSOCIATE_AC})
 UNRECOGNIZED_PDU: Final = 1
 INVALID_PARAMETER_VALUE: Final = 6
 
+# A TLS record with a handshake: what a peer sends first that is set to TLS, on a port that is not.
+_TLS_RECORD: Final = b"\x16\x03"
+_TLS_HINT: Final = ": the peer speaks TLS, on a port for DICOM without it"
+
 
 class PDUHeader(NamedTuple):
     """A header was read and its length is within the limits; its body, if not skipped, comes next."""
@@ -196,7 +200,8 @@ class Framer:
                 raise self._lost(f"A-ASSOCIATE PDU of {length} bytes")
             self._where = _IN_BODY
         else:
-            raise self._lost(f"PDU of unknown type {pduType:02X}", UNRECOGNIZED_PDU)
+            hint = _TLS_HINT if bytes(header[:2]) == _TLS_RECORD else ""
+            raise self._lost(f"PDU of unknown type {pduType:02X}{hint}", UNRECOGNIZED_PDU)
         self._pduType = pduType
         self._remaining = length
         return PDUHeader(pduType, length)
