@@ -33,6 +33,9 @@ _ENCRYPTED: Final = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED
 _THUMBPRINT_LABEL: Final = re.compile(r"^sha-?256( fingerprint)?\s*[=:]\s*", re.IGNORECASE)
 _THUMBPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
+# What PEM calls them.
+_CONTENTS: Final = {"CERTIFICATE": "certificate", "PRIVATE KEY": "private key", "X509 CRL": "revocation list"}
+
 
 def _read(path: str, what: str) -> bytes:
     try:
@@ -51,7 +54,7 @@ def _parsed(path: str, what: str, contents: str, parse: Callable[[bytes], _T]) -
     except (ValueError, UnsupportedAlgorithm) as error:
         # With a block of that kind in it the parser has something to say of it.
         detail = f" that can be read: {error}" if f" {contents}-----".encode() in data else ""
-        raise SecurityError(f"{what} {path}: not a PEM file with a {contents.lower()}{detail}") from error
+        raise SecurityError(f"{what} {path}: not a PEM file with a {_CONTENTS[contents]}{detail}") from error
 
 
 def readCertificates(path: str, what: str) -> list[x509.Certificate]:

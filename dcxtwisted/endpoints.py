@@ -72,7 +72,7 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
     if isinstance(description, int):
         return PortEndpoint(reactor, description)
     if isinstance(description, str):
-        if not _OWN_TLS.isdisjoint(description.lower().split(":")[:2]):
+        if description.lower().removeprefix("haproxy:").partition(":")[0] in _OWN_TLS:
             raise ValueError(
                 f"{description!r}: TLS is for --tls-port (tlsEndpoints of DCXACC), which takes tcp endpoints and keeps "
                 "to the profiles of the standard"

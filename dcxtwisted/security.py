@@ -107,11 +107,12 @@ _REFUSALS: Final[Mapping[int, str]] = {
     20: "its issuer is none of the CA certificates",
     21: "its issuer is none of the CA certificates",
     23: "it is revoked",
-    24: "it was issued by what is no CA",
+    24: "it issued another, and is no CA",
     26: "it is not for TLS clients (extended key usage)",
     66: "its key is too small",
     67: "the key of its issuer is too small",
     68: "it is signed over SHA-1 or worse",
+    79: "it issued another, and is no CA",
 }
 
 # What a thumbprint does not vouch for: dates, and keys and signatures that are too weak.
@@ -321,7 +322,7 @@ class ServerSecurity:
         self._context = opened.context
         self.about = opened.about
         for warning in opened.warnings:
-            _log.warn("{warning}", warning=warning)
+            _log.warn("{text}", text=warning)
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Twisted calls this for each connection."""

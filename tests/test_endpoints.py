@@ -70,6 +70,17 @@ class EndpointFromTests(SynchronousTestCase):
                 endpointFrom(MemoryReactor(), description)
             self.assertRegex(str(caught.exception), f"^{description!r} is neither a port number nor an endpoint: .")
 
+    def test_ownTLS(self) -> None:
+        """There is one way to TLS, and it is named."""
+        for description in ("ssl:2762", "SSL:port=2762:privateKey=key.pem", "haproxy:ssl:2762", "txsni:certs:tcp:2762"):
+            error = self.assertRaises(ValueError, endpointFrom, MemoryReactor(), description)
+            self.assertEqual(
+                str(error),
+                f"{description!r}: TLS is for --tls-port (tlsEndpoints of DCXACC), which takes tcp endpoints and keeps "
+                "to the profiles of the standard",
+            )
+        self.assertIsNotNone(endpointFrom(MemoryReactor(), "unix:ssl"))
+
     def test_anythingElse(self) -> None:
         for description in (None, b"11112", 4.2, object):
             with self.assertRaises(ValueError) as caught:

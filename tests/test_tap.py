@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -34,13 +35,19 @@ from dcxtwisted import DCXACCEvents, StoreRefused
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.security import SecurityContext
 from dcxtwisted.tap import ListenerService, Options, makeService
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.messages import encodeCStoreRQ
+from tests.certificates import LOOPBACK as LOOPBACK_NAMES
+from tests.certificates import Files, pem, selfSigned
 from tests.loopback import BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import CT, DATA, STORAGE_CONTEXT, dataSet
 
 reactor: Any = _reactor
+
+#: The signals that are handled.
+SIGNALS = sorted([signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -120,6 +127,14 @@ class OptionsTests(SynchronousTestCase):
                 ("--set=", "Any"),
                 ("--settings", "Show"),
                 ("--store-directory=", "Where"),
+                ("--tls-accepted-thumbprints=", "SHA-256"),
+                ("--tls-ca=", "PEM"),
+                ("--tls-certificate=", "PEM"),
+                ("--tls-crl=", "PEM"),
+                ("--tls-key=", "PEM"),
+                ("--tls-port=", "Where"),
+                ("--tls-profile=", "Versions"),
+                ("--tls-require-client-certificate", "Let"),
                 ("--version", "Display"),
             ],
         )
@@ -130,7 +145,7 @@ class OptionsTests(SynchronousTestCase):
             "11112",
             "dicom-store",
         ):
-            self.assertIn(f"[default: {default}]", text)
+            self.assertIn(f"[default: {default}", text)
         self.assertIn("port 11112, as DCXTWISTED, and stores below ./dicom-store", " ".join(text.split()))
 
     def test_noDirectory(self) -> None:
@@ -157,8 +172,13 @@ class OptionsTests(SynchronousTestCase):
                 "max-pdu": None,
                 "events": None,
                 "no-fsync": 0,
+                "tls-certificate": None,
+                "tls-key": None,
+                "tls-profile": "bcp195",
+                "tls-require-client-certificate": 0,
             },
         )
+        self.assertEqual((options.tlsEndpoints, options.securityContext), ([], None))
         self.assertEqual(options.configuration, Configuration())
         (endpoint,) = options.endpoints
         assert isinstance(endpoint, PortEndpoint)
@@ -237,6 +257,61 @@ class OptionsTests(SynchronousTestCase):
         for arguments in (["--colour"], ["--port"], ["stray"]):
             self.assertRaises(usage.UsageError, self.parse, *arguments)
 
+    def test_TLS(self) -> None:
+        """Each option, and each list as often as it is given."""
+        files = Files(self.mktemp())
+        authority = selfSigned()
+        issued = authority.issue("listener")
+        certificate, key = files.write("c.pem", issued), files.write("k.pem", issued.key)
+        one, two = files.write("ca1.pem", authority), files.write("ca2.pem", selfSigned("Other CA"))
+        crl = files.write("crl.pem", authority.revoke())
+        options = self.parse(
+            *("--tls-port", LOOPBACK, "--tls-port", "2762", "--tls-certificate", certificate, "--tls-key", key),
+            *("--tls-ca", one, "--tls-ca", two, "--tls-crl", crl, "--tls-require-client-certificate"),
+            *("--tls-accepted-thumbprints", "1" * 64, "--tls-accepted-thumbprints", issued.thumbprint),
+            *("--tls-profile", "modified-bcp195"),
+        )
+        self.assertEqual(
+            options.securityContext,
+            SecurityContext(
+                certificate=certificate,
+                key=key,
+                trusted=(one, two),
+                revocationLists=(crl,),
+                requireClientCertificate=True,
+                acceptedThumbprints=("1" * 64, issued.thumbprint),
+                profile="modified-bcp195",
+            ),
+        )
+        self.assertEqual(
+            [type(endpoint).__name__ for endpoint in options.tlsEndpoints], ["TCP4ServerEndpoint", "PortEndpoint"]
+        )
+        self.assertEqual(options.endpoints, [], "no port without TLS that nobody asked for")
+        options = self.parse("--port", "104", "--tls-port", "2762", "--tls-certificate", certificate, "--tls-key", key)
+        self.assertEqual((len(options.endpoints), len(options.tlsEndpoints)), (1, 1))
+
+    def test_badTLS(self) -> None:
+        files = Files(self.mktemp())
+        issued = selfSigned("old", days=(-9, -1))
+        path = files.write("old.pem", issued, issued.key)
+        self.assertEqual(self.refused("--tls-port", "2762"), "--tls-port takes --tls-certificate")
+        self.assertEqual(
+            self.refused("--tls-port", "2762", "--tls-certificate", "none.pem"),
+            "certificate none.pem: No such file or directory",
+        )
+        self.assertIn("'CN=old': it expired at", self.refused("--tls-port", "2762", "--tls-certificate", path))
+        for arguments in (["--tls-certificate", path], ["--tls-ca", path], ["--tls-require-client-certificate"]):
+            self.assertEqual(
+                self.refused("--port", "104", *arguments),
+                "options for TLS without --tls-port, which says where to speak it",
+            )
+        self.assertEqual(
+            self.refused("--tls-port", "1", "--tls-certificate", path, "--tls-profile", "aes"),
+            "a TLS profile is bcp195 or modified-bcp195, not 'aes'",
+        )
+        for option in ("--port", "--tls-port"):
+            self.assertIn("TLS is for --tls-port", self.refused(option, "ssl:2762"))
+
     def test_timersOfTheProvider(self) -> None:
         """Made only when the clock is the one that it will be: a timer set by another would never come due."""
         self.parse("--events", "tests.test_tap.Talkative")
@@ -307,12 +382,19 @@ class FakeListener(Service):
         self.calls: list[str] = []
         self.ports: list[Any] = []
         self.tlsPorts: list[Any] = []
+        self.securityContext: SecurityContext | None = None
+        self.reloading: list[str] | Exception = []
         self.failure: Exception | None = None
         self.stopping: Deferred[None] = Deferred()
         self.factory = self
 
     def abortAll(self) -> None:
         self.calls.append("abort all")
+
+    def reload(self) -> list[str]:
+        if isinstance(self.reloading, Exception):
+            raise self.reloading
+        return self.reloading
 
     def privilegedStartService(self) -> None:
         self.calls.append("privileged start")
@@ -385,7 +467,7 @@ class ListenerServiceTests(SynchronousTestCase):
         self.assertEqual(self.frozen, [["privileged start", "start"]])
         self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (4096, 4096))])
         self.assertIs(self.reactor.seconds, time.monotonic)
-        self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
+        self.assertEqual(sorted(self.handlers), SIGNALS)
 
     def test_signalsWait(self) -> None:
         """From the lines at the start on, until their handlers stand: those that the reactor installs come between."""
@@ -394,13 +476,13 @@ class ListenerServiceTests(SynchronousTestCase):
         masksAtStart: list[Any] = []
         self.patch(self.listener, "startService", lambda: masksAtStart.extend(self.masks))
         self.service.startService()
-        self.assertEqual(self.masks, [(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})])
+        self.assertEqual(self.masks, [(signal.SIG_BLOCK, set(SIGNALS))])
         self.assertEqual(masksAtStart, self.masks, "before the store has threads, which would take signals")
         self.assertEqual(self.handlers, {})
         (install,) = self.reactor.whenRunning
         install()
-        self.assertEqual(sorted(self.handlers), [signal.SIGINT, signal.SIGTERM])
-        self.assertEqual(self.masks[1:], [(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})])
+        self.assertEqual(sorted(self.handlers), SIGNALS)
+        self.assertEqual(self.masks[1:], [(signal.SIG_UNBLOCK, set(SIGNALS))])
 
     def test_firstObject(self) -> None:
         """Sent to where the first port is; nothing is said where that has no number, or there is none."""
@@ -482,6 +564,31 @@ class ListenerServiceTests(SynchronousTestCase):
         self.reactor.isStopping = True
         self.signalled(signal.SIGTERM)
         self.assertNotIn("abort all", self.listener.calls)
+
+    def test_firstObjectOverTLS(self) -> None:
+        self.listener.ports = self.listener.tlsPorts = [FakePort(IPv4Address("TCP", "0.0.0.0", 2762))]
+        for required, options in (
+            (False, "+tla +cf CA.pem"),
+            (True, "+tls KEY.pem CERTIFICATE.pem +cf CA.pem"),
+        ):
+            self.listener.securityContext = SecurityContext(
+                certificate="c.pem", trusted="ca.pem", requireClientCertificate=required
+            )
+            self.assertEqual(
+                self.start()[-1],
+                f"send a first object with: storescu {options} -aec 'MY AE' 127.0.0.1 2762 FILE.dcm",
+            )
+
+    def test_reload(self) -> None:
+        self.start()
+        for reloading, said in (
+            ([], ["nothing to reload"]),
+            (["this", "that"], ["reloaded: this", "reloaded: that"]),
+            (ValueError("no good"), ["not reloaded, everything stays as it was: no good"]),
+        ):
+            self.listener.reloading = reloading
+            self.assertEqual(self.signalled(signal.SIGHUP), said)
+        self.assertEqual(self.reactor.stopped, 0)
 
     def test_stopped(self) -> None:
         """In time: no timer is left, and nothing is said."""
@@ -764,6 +871,70 @@ class InFlightTests(TwistdTestCase):
         self.assertEqual(peer.storeAnd(DATA, "1.2.3", messageID=2), 0)
         self.program.waitFor("done 1.2.3 True")
         self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+
+
+class TLSTests(TwistdTestCase):
+    """TLS, and SIGHUP."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pems = Files(self.directory / "tls")
+        self.authority = selfSigned()
+        self.write("first")
+        self.program = self.run_(
+            *("--tls-port", LOOPBACK, "--tls-certificate", "tls/certificate.pem", "--tls-key", "tls/key.pem"),
+            *("--events", "tests.test_tap.Talkative"),
+        )
+        self.tlsPort = int(self.program.waitFor(r"storescu \+tla \+cf CA\.pem -aec DCXTWISTED 127\.0\.0\.1 (\d+)")[1])
+        self.assertEqual(len(re.findall("listening on .* with TLS", self.program.output)), 1)
+
+    def write(self, name: str) -> None:
+        issued = self.authority.issue(name, names=LOOPBACK_NAMES)
+        self.pems.write("certificate.pem", issued)
+        self.pems.write("key.pem", issued.key)
+
+    def securePeer(self) -> tuple[BlockingPeer, str]:
+        """Return a peer over TLS, and the subject of the certificate that it was shown."""
+        peer = BlockingPeer(self.tlsPort)
+        context = ssl.create_default_context(cadata=pem(self.authority).decode())
+        secured = context.wrap_socket(peer.socket, server_hostname="localhost")
+        transport: Any = _Writing(secured)
+        peer.socket, peer.transport = secured, transport
+        self.addCleanup(peer.close)
+        shown: Any = secured.getpeercert()
+        return peer.established(), shown["subject"][0][0][1]
+
+    def test_reloadedDuringATransfer(self) -> None:
+        """The next association is shown the new certificate; the transfer goes on."""
+        peer, shown = self.securePeer()
+        self.assertEqual(shown, "first")
+        rest = self.begin(self.program, peer)
+        self.write("second")
+        self.program.signal(signal.SIGHUP)
+        self.program.waitFor("reloaded: TLS certificate 'CN=second' until ")
+        self.assertEqual(self.securePeer()[1], "second")
+        peer.send(rest)
+        peer.until(lambda: peer.statuses)
+        self.assertEqual(peer.statuses, [0])
+        self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+
+    def test_brokenFile(self) -> None:
+        """One clear line, and the old certificate is kept."""
+        self.pems.raw("key.pem", b"nonsense")
+        self.program.signal(signal.SIGHUP)
+        self.program.waitFor("not reloaded, everything stays as it was: key tls/key.pem: not a PEM file with a private")
+        self.assertEqual(self.securePeer()[1], "first")
+        self.assertNotIn("Traceback", self.program.output)
+        self.program.signal(signal.SIGTERM)
+        self.assertEqual((self.program.status(), self.program.errors), (0, ""))
+
+
+class _Writing:
+    def __init__(self, secured: ssl.SSLSocket) -> None:
+        self._secured = secured
+
+    def write(self, data: bytes) -> None:
+        self._secured.sendall(data)
 
 
 class ProviderTests(TwistdTestCase):

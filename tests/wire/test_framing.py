@@ -278,6 +278,16 @@ class LimitTests(SynchronousTestCase):
         for stream in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\1\0\1\xfc\3\3", b"SSH-2.0-x\r\n", bytes(1000)):
             self.assertEqual(framed([stream]), [UNRECOGNIZED], repr(stream))
 
+    def test_TLS(self) -> None:
+        """The most frequent of them is told by name."""
+        framer = Framer(MAXIMUM)
+        framer.feed(b"\x16\x03\x01\x02\0\1\0\1\xfc\3\3")
+        error = self.assertRaises(RemoteProtocolError, framer.next)
+        self.assertEqual(str(error), "PDU of unknown type 16: the peer speaks TLS, on a port for DICOM without it")
+        framer = Framer(MAXIMUM)
+        framer.feed(b"\x16\x04\0\0\0\0")
+        self.assertEqual(str(self.assertRaises(RemoteProtocolError, framer.next)), "PDU of unknown type 16")
+
     def test_PDVLengths(self) -> None:
         """A PDV has two bytes at least, lies within its PDU, and leaves nothing or room for another header."""
         for PDULength in range(6, 22):
