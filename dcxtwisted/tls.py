@@ -161,7 +161,13 @@ class _AtOnce:
 
 
 class TLSTransport(TLSMemoryBIOProtocol):
-    """The TLS of one connection that was accepted."""
+    """
+    The TLS of one connection that was accepted.
+
+    :ivar lengthRead: the length of the latest chunk, as it came.
+    """
+
+    lengthRead = 0
 
     def __init__(self, factory: TLSFactory, protocol: IProtocol) -> None:
         self._gathered = _Gathered(protocol, factory.counts)
@@ -175,6 +181,7 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted calls this with each chunk."""
+        self.lengthRead = len(data)
         gathered = self._gathered
         if not gathered.first:
             gathered.first = data[:1]

@@ -99,17 +99,20 @@ class ReadSize:
     :ivar size: bytes that are read at most.
     """
 
-    __slots__ = ("_fits", "_lowest", "size")
+    __slots__ = ("_fits", "_lowest", "_tells", "size")
 
     def __init__(self, transport: Transport) -> None:
         self._lowest = lowestTransport(transport)
-        # Beneath TLS what is read is not what arrives here: there the share is taken whole.
-        self._fits = self._lowest is transport
+        # Beneath TLS what is read is not what arrives here. Ours tells; beneath any other the share is taken whole.
+        self._tells: Any = transport if hasattr(transport, "lengthRead") else None
+        self._fits = self._lowest is transport or self._tells is not None
         self.size = self._lowest.bufferSize = FIRST_READ_SIZE
 
     def fit(self, length: int, share: int) -> None:
         """Take into account that C{length} bytes were read, and that the share is now C{share}."""
         size = self.size
+        if self._tells is not None:
+            length = self._tells.lengthRead
         if not self._fits:
             size = share
         elif length >= size:

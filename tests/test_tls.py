@@ -249,8 +249,21 @@ class PassingTests(TLSListenerTestCase):
     def test_recordsTogether(self) -> None:
         """The records of one chunk are handed on at once."""
         data = storeCommand("1.2.3") + pData(3, 2, dataSet(size=200_000))
-        self.assertEqual(self.chunksOf(lambda peer: peer.send(data)), [len(data)])
+        # Of these bytes on the wire, with what each of 13 records adds: 32768, 131072 and the rest.
+        self.assertEqual(self.chunksOf(lambda peer: peer.send(data)), [16384, 131072, 52728])
         self.assertEqual(bytes(self.store.sinks[0].written), dataSet(size=200_000))
+
+    def test_readSize(self) -> None:
+        """What is read at once fits what comes, as without TLS: large for what fills it, small for what does not."""
+        peer = self.associateTLS()
+        wire = self.connections[-1].server
+        peer.store(dataSet(size=1_000_000), "1.2.3")
+        self.pump()
+        self.assertEqual(wire.bufferSize, 262144, "all that a connection in memory holds")
+        for number in range(10):
+            peer.echo(number + 2)
+            self.pump()
+        self.assertEqual(wire.bufferSize, 8192)
 
     def test_endInTheSameChunk(self) -> None:
         """What stands before close_notify is taken."""

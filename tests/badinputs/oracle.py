@@ -95,7 +95,7 @@ class Attack:
     # What the bad peer does
 
     def _connect(self, address: IPv4Address) -> tuple[Peer, MemoryConnection]:
-        """Join a peer and the listener: the one place where that is done, and where TLS would go in between."""
+        """Join a peer and the listener: the one place where that is done, and where TLS goes in between."""
         peer = Peer()
         connection = MemoryConnection(
             self.factory.buildProtocol(address), peer, clientAddress=address, clock=self.clock
@@ -320,7 +320,11 @@ class BadInputTestCase(SynchronousTestCase):
     Cases: ``bad`` and ``badOnceAssociated`` where a few bytes are all there is to it, ``eachWay`` for the others.
 
     A failure names the way of cutting, with its seed.
+
+    :cvar attack: what a run is made of.
     """
+
+    attack: type[Attack] = Attack
 
     def setUp(self) -> None:
         self.directory = self.mktemp()
@@ -340,7 +344,7 @@ class BadInputTestCase(SynchronousTestCase):
         :param answers: of the events, to the bad peer alone.
         """
         for way in ways:
-            attack = Attack(way, self.directory, settings, answers, layout)
+            attack = self.attack(way, self.directory, settings, answers, layout)
             try:
                 script(attack)
                 attack.judge()
