@@ -249,7 +249,7 @@ class PassingTests(TLSListenerTestCase):
     def test_recordsTogether(self) -> None:
         """The records of one chunk are handed on at once."""
         data = storeCommand("1.2.3") + pData(3, 2, dataSet(size=200_000))
-        # Of these bytes on the wire, with what each of 13 records adds: 32768, 131072 and the rest.
+        # Read are 32768 bytes, then 131072, then the rest; of a record that is cut nothing is there yet.
         self.assertEqual(self.chunksOf(lambda peer: peer.send(data)), [16384, 131072, 52728])
         self.assertEqual(bytes(self.store.sinks[0].written), dataSet(size=200_000))
 
