@@ -253,6 +253,36 @@ class PassingTests(TLSListenerTestCase):
         self.assertEqual(self.chunksOf(lambda peer: peer.send(data)), [16384, 131072, 52728])
         self.assertEqual(bytes(self.store.sinks[0].written), dataSet(size=200_000))
 
+    def test_readTogether(self) -> None:
+        """Almost all of what is large is read past pyOpenSSL, whose handle is still where it was."""
+        read = self.tls.reader.read
+        lengths: list[int] = []
+
+        def measure(connection: SSL.Connection) -> Any:
+            decrypted = read(connection)
+            lengths.append(len(decrypted))
+            return decrypted
+
+        self.patch(self.tls.reader, "read", measure)
+        whole = dataSet(size=600_000)
+        peer = self.associateTLS()
+        peer.store(whole, "1.2.3")
+        self.pump()
+        self.assertEqual(bytes(self.store.sinks[0].written), whole)
+        self.assertGreater(sum(lengths), 500_000)
+
+    def test_readByTwistedAlone(self) -> None:
+        """Where the handle is not found, the same comes, only slower."""
+        read = self.tls.reader.read
+        withoutHandle: Any = object()
+        self.assertEqual(len(read(withoutHandle)), 0)
+        self.patch(self.tls.reader, "read", lambda connection: read(withoutHandle))
+        whole = dataSet(size=600_000)
+        peer = self.associateTLS()
+        peer.store(whole, "1.2.3")
+        self.pump()
+        self.assertEqual((bytes(self.store.sinks[0].written), peer.statuses), (whole, [0]))
+
     def test_readSize(self) -> None:
         """What is read at once fits what comes, as without TLS: large for what fills it, small for what does not."""
         peer = self.associateTLS()
