@@ -23,7 +23,7 @@ from dcxtwisted.interfaces import (
 from dcxtwisted.statuses import OUT_OF_RESOURCES, SOP_CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION
 from dcxtwisted.wire.assembly import MessageAssembler
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.messages import Request, Response
+from dcxtwisted.wire.messages import ReceivedResponse, Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
 
 _log = Logger()
@@ -130,8 +130,10 @@ class DIMSEProvider:
             else:
                 self._waiting = message
                 self.holding = True
-        # A C-CANCEL finds nothing that could be cancelled, and nothing of ours asked for a response:
-        # both are ignored (PS3.7 9.3.2.3).
+        elif isinstance(message, ReceivedResponse):
+            # Nothing of ours asked for it.
+            self._association.quirks["response to nothing"] += 1
+        # A C-CANCEL finds nothing that could be cancelled: it is ignored (PS3.7 9.3.2.3).
 
     def ended(self) -> None:
         """See L{IDIMSEProvider.ended}."""

@@ -244,7 +244,7 @@ class RoutingTests(ProviderTestCase):
         self.assertState()
 
     def test_strayResponses(self) -> None:
-        """Nothing of ours asked for them: ignored, and their data sets drained."""
+        """Nothing of ours asked for them: ignored and counted, and their data sets drained."""
         for commandField in (0x8001, 0x8030, 0x8020):
             answered = {0x0120: us(1), 0x0900: us(0)}
             self.command(commandField, extra=answered)
@@ -254,6 +254,7 @@ class RoutingTests(ProviderTestCase):
             self.data(isLast=True)
         self.assertEqual(self.sent, [])
         self.assertState()
+        self.assertEqual(self.association.quirks, {"response to nothing": 6})
         self.command(C_ECHO_RQ)
         self.echo.respond()
         self.assertEqual(self.statuses, [0])
