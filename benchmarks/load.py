@@ -1,8 +1,9 @@
 """
 A sender of C-STORE requests that is never the bottleneck: many associations from one process, over prepared buffers.
 
-One object is in flight per association; the next goes out when the response has come. It knows nothing of the
-receiver it measures and uses the standard library only. From a shell: ``python -m benchmarks.load --port 11112``.
+One object is in flight per association, and the next goes out when the response has come; or as many as a window that
+the receiver accepted lets be outstanding (PS3.7 D.3.3.3). It knows nothing of the receiver it measures and uses the
+standard library only. From a shell: ``python -m benchmarks.load --port 11112``.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Result:
     :ivar p50: median of the time from sending an object to its response, in seconds.
     :ivar p99: the same, 99th percentile.
     :ivar busy: the share of one core that the sender itself used; near 1 the sender may be the limit.
+    :ivar window: how many objects were outstanding at most on an association: 1 where the receiver took no window.
     """
 
     objects: int
@@ -66,6 +68,7 @@ class Result:
     p50: float
     p99: float
     busy: float
+    window: int
 
     @property
     def objectsPerSecond(self) -> float:
@@ -79,7 +82,11 @@ class Result:
 
 
 class _Association:
-    """One association of the requestor: at most one object in flight."""
+    """
+    One association of the requestor: one object on its way to the receiver, and no more than C{window} unanswered.
+
+    :ivar startedAt: when each object that has no response was begun, by its Message ID.
+    """
 
     __slots__ = (
         "_body",
@@ -92,16 +99,19 @@ class _Association:
         "_template",
         "maximumLength",
         "startedAt",
+        "window",
     )
 
-    def __init__(self, port: int, called: bytes, timeout: float) -> None:
+    def __init__(self, port: int, called: bytes, window: int, timeout: float) -> None:
         self._socket = socket.create_connection((_HOST, port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._received = b""
+        self.startedAt: dict[int, float] = {}
         try:
-            self._socket.sendall(associateRQ(called))
-            self.maximumLength = _acceptedLength(self._readPDU())
+            self._socket.sendall(associateRQ(called, window))
+            self.maximumLength, accepted = _accepted(self._readPDU())
+            self.window = min(window, accepted)
         except BaseException:
             self.close()
             raise
@@ -119,15 +129,26 @@ class _Association:
         self._sent = self._size
         self._socket.setblocking(False)
 
+    @property
+    def mayStart(self) -> bool:
+        """True where the last object is with the kernel, and the window has room for another."""
+        return self._sent == self._size and len(self.startedAt) < self.window
+
     def start(self, number: int) -> bool:
-        """Begin to send an object; return whether all of it is with the kernel."""
+        """
+        Begin to send an object; return whether all of it is with the kernel.
+
+        :raises LoadError: if its Message ID is outstanding: one object was overtaken by 65535 others.
+        """
         digits = b"%0*d" % (SERIAL_DIGITS, number)
         for position in self._template.serialsAt:
             self._head[position : position + SERIAL_DIGITS] = digits
         self._messageID = number & 0xFFFF
+        if self._messageID in self.startedAt:
+            raise LoadError("no Message ID is left for another object")
         pack_into("<H", self._head, self._template.messageIDAt, self._messageID)
         self._sent = 0
-        self.startedAt = time.perf_counter()
+        self.startedAt[self._messageID] = time.perf_counter()
         return self.resume()
 
     def resume(self) -> bool:
@@ -143,23 +164,27 @@ class _Association:
             pass  # the loop will say when there is room
         return self._sent == self._size
 
-    def receive(self) -> bool:
+    def receive(self) -> list[float]:
         """
-        Read what has come; return whether it was the response to the object in flight.
+        Read what has come; return when each object that it answers was begun.
 
-        :raises LoadError: if it is anything but that response with status 0000.
+        :raises LoadError: if it is anything but responses with status 0000 to objects that were sent.
         """
         data = self._receive()
-        if self._received or len(data) < 6 or len(data) != 6 + unpack_from(">L", data, 2)[0]:
-            self._received += data
-            if len(self._received) < 6 or len(self._received) < 6 + unpack_from(">L", self._received, 2)[0]:
-                return False
-            data = self._received
-            self._received = b""
-        if self._sent != self._size:
-            raise LoadError("an answer before the whole object was sent")
-        _checkResponse(data, self._messageID)
-        return True
+        if self._received:
+            data = self._received + data
+        started = []
+        while len(data) >= 6 and len(data) >= (end := 6 + unpack_from(">L", data, 2)[0]):
+            messageID = _respondedTo(data[:end])
+            startedAt = self.startedAt.pop(messageID, None)
+            if startedAt is None:
+                raise LoadError("a response to another message")
+            if messageID == self._messageID and self._sent != self._size:
+                raise LoadError("an answer before the whole object was sent")
+            started.append(startedAt)
+            data = data[end:]
+        self._received = data
+        return started
 
     def release(self, timeout: float) -> None:
         """Release the association, waiting for the A-RELEASE-RP, and close the connection."""
@@ -194,18 +219,24 @@ def _item(itemType: int, value: bytes) -> bytes:
     return pack(">BxH", itemType, len(value)) + value
 
 
-def associateRQ(called: bytes) -> bytes:
-    """Return an A-ASSOCIATE-RQ that proposes CT images in explicit VR little endian (PS3.8 9.3.2)."""
+def associateRQ(called: bytes, window: int = 1) -> bytes:
+    """
+    Return an A-ASSOCIATE-RQ that proposes CT images in explicit VR little endian (PS3.8 9.3.2).
+
+    :param window: how many operations to propose to have outstanding; 1 proposes nothing.
+    """
     context = pack(">Bxxx", CONTEXT_ID) + _item(0x30, CT_IMAGE_STORAGE) + _item(0x40, EXPLICIT_VR_LITTLE_ENDIAN)
     user = _item(0x51, pack(">L", 16384)) + _item(0x52, b"2.25.271828182845904523536028747") + _item(0x55, b"LOAD")
+    if window > 1:
+        user += _item(0x53, pack(">HH", window, 1))
     body = pack(">H2x16s16s32x", 1, called.ljust(16), b"LOAD".ljust(16))
     body += _item(0x10, b"1.2.840.10008.3.1.1.1") + _item(0x20, context) + _item(0x50, user)
     return pack(">BxL", 1, len(body)) + body
 
 
-def _acceptedLength(PDU: bytes) -> int:
+def _accepted(PDU: bytes) -> tuple[int, int]:
     """
-    Return the longest P-DATA-TF body to send, from an A-ASSOCIATE-AC.
+    Return the longest P-DATA-TF body to send and how many operations may be outstanding, from an A-ASSOCIATE-AC.
 
     :raises LoadError: if it is no AC, or refuses the presentation context.
     """
@@ -213,13 +244,14 @@ def _acceptedLength(PDU: bytes) -> int:
         raise LoadError(f"association rejected {PDU[7]}/{PDU[8]}/{PDU[9]}")
     if PDU[0] != 2:
         raise LoadError(f"PDU type {PDU[0]:02X} instead of an A-ASSOCIATE-AC")
-    limit = 0
+    limit, window = 0, 1
     for itemType, value in _items(PDU[74:]):
         if itemType == 0x21 and value[2] != 0:
             raise LoadError(f"presentation context refused with result {value[2]}")
         if itemType == 0x50:
             limit = next((unpack_from(">L", inner)[0] for kind, inner in _items(value) if kind == 0x51), 0)
-    return min(limit or _LONGEST_PDU, _LONGEST_PDU) & ~1
+            window = next((unpack_from(">H", inner)[0] for kind, inner in _items(value) if kind == 0x53), 1)
+    return min(limit or _LONGEST_PDU, _LONGEST_PDU) & ~1, window or 0xFFFF
 
 
 def _items(data: bytes) -> list[tuple[int, bytes]]:
@@ -232,11 +264,11 @@ def _items(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def _checkResponse(PDU: bytes, messageID: int) -> None:
+def _respondedTo(PDU: bytes) -> int:
     """
-    Check that a PDU is the C-STORE-RSP with status 0000 for a message.
+    Return the Message ID that a C-STORE-RSP with status 0000 responds to.
 
-    :raises LoadError: if it is not.
+    :raises LoadError: if the PDU is none.
     """
     if PDU[0] != 4:
         detail = f", source {PDU[8]}, reason {PDU[9]}" if PDU[0] == 7 else ""
@@ -247,12 +279,14 @@ def _checkResponse(PDU: bytes, messageID: int) -> None:
         status = f"status {unpack_from('<H', PDU, at)[0]:04X}" if at >= 8 else "no status"
         raise LoadError(f"a response with {status}")
     at = PDU.find(_MESSAGE_ID) + 8
-    if at < 8 or unpack_from("<H", PDU, at)[0] != messageID:
-        raise LoadError("a response to another message")
+    if at < 8:
+        raise LoadError("a response to no message")
+    messageID: int = unpack_from("<H", PDU, at)[0]
+    return messageID
 
 
 class _Run:
-    """The loop that keeps one object in flight on every association."""
+    """The loop that keeps every association busy."""
 
     def __init__(self, associations: list[_Association], count: int, seconds: float) -> None:
         self._associations = {association.fileno(): association for association in associations}
@@ -281,7 +315,7 @@ class _Run:
                     self._serve(descriptor, events)
 
     def _next(self, descriptor: int, association: _Association) -> None:
-        if self._started < self._count and time.perf_counter() < self._stopAt:
+        while association.mayStart and self._started < self._count and time.perf_counter() < self._stopAt:
             self._started += 1
             self._inFlight += 1
             if not association.start(self._started):
@@ -291,10 +325,12 @@ class _Run:
         association = self._associations[descriptor]
         if events & select.EPOLLOUT and association.resume():
             self._epoll.modify(descriptor, select.EPOLLIN)
-        if events & ~select.EPOLLOUT and association.receive():
-            self.latencies.append(time.perf_counter() - association.startedAt)
-            self._inFlight -= 1
-            self._next(descriptor, association)
+        if events & ~select.EPOLLOUT:
+            begun = association.receive()
+            now = time.perf_counter()
+            self.latencies += [now - startedAt for startedAt in begun]
+            self._inFlight -= len(begun)
+        self._next(descriptor, association)
 
 
 def runLoad(
@@ -305,6 +341,7 @@ def runLoad(
     seconds: float = 30.0,
     *,
     called: str = "ANY-SCP",
+    window: int = 1,
     beforeRelease: Callable[[], None] | None = None,
 ) -> Result:
     """
@@ -312,6 +349,7 @@ def runLoad(
 
     :param size: data-set bytes of each object.
     :param count: how many objects, over all associations.
+    :param window: how many objects to have outstanding on each association, where the receiver accepts that.
     :param seconds: no object is begun after that time; what is in flight then has half a minute more.
     :param beforeRelease: called when all is acknowledged and the associations still stand.
     :raises LoadError: if anything but success came back, or a deadline passed.
@@ -322,14 +360,14 @@ def runLoad(
         stood: list[_Association] = []
         try:
             for _ in range(associations):
-                association = _Association(port, called.encode("ascii"), _GRACE)
+                association = _Association(port, called.encode("ascii"), window, _GRACE)
                 stack.callback(association.close)
                 length = association.maximumLength
                 if length not in templates:
                     templates[length] = makeTemplate(size, length, run)
                 association.prepare(templates[length])
                 stood.append(association)
-            result = _measured(_Run(stood, count, seconds), size)
+            result = _measured(_Run(stood, count, seconds), size, max(each.window for each in stood))
             if beforeRelease is not None:
                 beforeRelease()
             for association in stood:
@@ -339,7 +377,7 @@ def runLoad(
     return result
 
 
-def _measured(run: _Run, size: int) -> Result:
+def _measured(run: _Run, size: int, window: int) -> Result:
     usedBefore = time.process_time()
     startedAt = time.perf_counter()
     run.exchange()
@@ -354,6 +392,7 @@ def _measured(run: _Run, size: int) -> Result:
         p50=latencies[objects // 2],
         p99=latencies[objects * 99 // 100],
         busy=used / seconds,
+        window=window,
     )
 
 
@@ -367,6 +406,18 @@ def parseSize(text: str) -> int:
     return int(text) if unit is None else int(text[:-1]) * unit
 
 
+def parseWindow(text: str) -> int:
+    """
+    Return how many operations to have outstanding.
+
+    :raises ValueError: if it is no number from 1 to 65535.
+    """
+    window = int(text)
+    if not 1 <= window <= 0xFFFF:
+        raise ValueError(f"a window is 1 to 65535, not {window}")
+    return window
+
+
 def main() -> int:
     """Run once as the command line says, and print one line; 1 after an error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=runLoad.__doc__)
@@ -375,6 +426,7 @@ def main() -> int:
     parser.add_argument("--associations", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000, help="objects over all associations")
     parser.add_argument("--seconds", type=float, default=30.0, help="no object is begun after that")
+    parser.add_argument("--window", type=parseWindow, default=1, help="objects outstanding on each, where accepted")
     parser.add_argument("--called", default="ANY-SCP", help="called AE title")
     options = parser.parse_args()
     try:
@@ -385,13 +437,15 @@ def main() -> int:
             options.count,
             options.seconds,
             called=options.called,
+            window=options.window,
         )
     except (LoadError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(
         f"{result.objects} objects, {result.objectsPerSecond:.1f} objects/s, {result.megabytesPerSecond:.1f} MB/s, "
-        f"p50 {result.p50 * 1e3:.3f} ms, p99 {result.p99 * 1e3:.3f} ms, sender busy {result.busy:.0%}\n"
+        f"p50 {result.p50 * 1e3:.3f} ms, p99 {result.p99 * 1e3:.3f} ms, sender busy {result.busy:.0%}, "
+        f"window {result.window}\n"
     )
     return 0
 

@@ -16,13 +16,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Final, NoReturn
 
-from benchmarks.load import LoadError, parseSize, runLoad
+from benchmarks.load import LoadError, parseSize, parseWindow, runLoad
 from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 from benchmarks.scratch import countFiles, emptyFiles, spreadDirectories, touchMemory
-from benchmarks.table import Measurement, formatTable
+from benchmarks.table import Case, Measurement, formatTable
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
@@ -133,10 +134,13 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     return directory, command, {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
 
 
-def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, scratch: Path) -> Measurement:
+def measure(
+    receiver: Receiver, size: int, associations: int, window: int, bounds: Bounds, scratch: Path
+) -> Measurement:
     """
     Start a receiver, send to it, and end it.
 
+    :param window: how many objects to have outstanding on each association, where the receiver accepts that.
     :param scratch: an empty directory for its files; not emptied here.
     :raises LoadError: if not every object was acknowledged, or not every acknowledged one stored.
     :raises ValueError: if there are no CT images of that size.
@@ -157,6 +161,7 @@ def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, sc
             associations,
             count,
             bounds.seconds,
+            window=window,
             beforeRelease=lambda: peaks.append(process.peakMemory()),
         )
         cpu = process.cpuSeconds() - cpuBefore
@@ -169,21 +174,20 @@ def measure(receiver: Receiver, size: int, associations: int, bounds: Bounds, sc
 
 def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> int:
     """Measure everything that was asked for, print the table, and return how many runs failed."""
-    measured: dict[tuple[str, int, str], list[Measurement | None]] = {}
+    measured: dict[Case, list[Measurement | None]] = {}
     failures = 0
     for number in range(options.rounds):
         for size in options.sizes:
-            for associations in options.associations:
+            for associations, window in product(options.associations, options.windows):
                 # Another one begins each time: what that costs, or gains, is spread over all.
                 first = number % len(options.receivers)
                 for name in options.receivers[first:] + options.receivers[:first]:
-                    receiver = RECEIVERS[name]
-                    if receiver.isSerial and associations > 1:
+                    if RECEIVERS[name].isSerial and associations > 1:
                         continue
-                    what = f"round {number + 1}: {name}, {size} x {associations}"
-                    measurement = _attempt(what, receiver, parseSize(size), associations, bounds, scratch)
+                    case = Case(size, associations, window, name)
+                    measurement = _attempt(f"round {number + 1}: {case}", case, bounds, scratch)
                     failures += measurement is None
-                    measured.setdefault((size, associations, name), []).append(measurement)
+                    measured.setdefault(case, []).append(measurement)
     sys.stdout.write(formatTable(measured, options.baseline))
     serial = [name for name in options.receivers if RECEIVERS[name].isSerial]
     if serial and max(options.associations) > 1:
@@ -191,12 +195,11 @@ def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> int:
     return failures
 
 
-def _attempt(
-    what: str, receiver: Receiver, size: int, associations: int, bounds: Bounds, scratch: Path
-) -> Measurement | None:
+def _attempt(what: str, case: Case, bounds: Bounds, scratch: Path) -> Measurement | None:
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
-        measurement = measure(receiver, size, associations, bounds, directory)
+        size = parseSize(case.size)
+        measurement = measure(RECEIVERS[case.receiver], size, case.associations, case.window, bounds, directory)
     except (LoadError, ReceiverError, ValueError) as error:
         sys.stderr.write(f"{what}: FAILED: {error}\n")
         return None
@@ -215,6 +218,12 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--receivers", type=_list, default=names, help="separated by commas [default: %(default)s]")
     parser.add_argument("--sizes", type=_list, default="1K,525K,128M", help="of the data sets [default: %(default)s]")
     parser.add_argument("--associations", type=_list, default="1,8", help="at the same time [default: %(default)s]")
+    parser.add_argument(
+        "--windows",
+        type=_list,
+        default="1",
+        help="objects outstanding on each association, where the receiver accepts that [default: %(default)s]",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument("--count", type=int, help="objects in a run [default: 5000, 1000 or 8, by their size]")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest run [default: %(default)s]")
@@ -229,6 +238,7 @@ def _parsed() -> argparse.Namespace:
         parser.error(f"not installed: {', '.join(absent)}")
     try:
         options.associations = [int(text) for text in options.associations]
+        options.windows = [parseWindow(text) for text in options.windows]
         for size in options.sizes:
             parseSize(size)
     except ValueError as error:

@@ -7,9 +7,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.load import Result
+
+
+class Case(NamedTuple):
+    """
+    What is measured, once in each round.
+
+    :ivar window: how many objects were to be outstanding on each association.
+    """
+
+    size: str
+    associations: int
+    window: int
+    receiver: str
+
+    def __str__(self) -> str:
+        window = f", window {self.window}" if self.window > 1 else ""
+        return f"{self.receiver}, {self.size} x {self.associations}{window}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +64,35 @@ _COLUMNS: Final = (
 _RATIOS: Final = (_COLUMNS[0], _COLUMNS[3], _COLUMNS[4])
 
 
-def formatTable(measured: Mapping[tuple[str, int, str], Sequence[Measurement | None]], baseline: str) -> str:
+def formatTable(measured: Mapping[Case, Sequence[Measurement | None]], baseline: str) -> str:
     """
-    Return the table, a row for each size, number of associations and receiver.
+    Return the table, a row for each case.
 
-    :param measured: by these three, one entry for each round; None where the run failed.
+    :param measured: one entry for each round; None where the run failed.
     :param baseline: the receiver that the ratios are over; each is taken within a round.
     """
     titles = [column.title for column in _COLUMNS] + [f"x {column.title.split()[0]}" for column in _RATIOS]
-    rows = [["size", "assoc", "receiver", *titles]]
-    for (size, associations, name), runs in measured.items():
+    rows = [["size", "assoc", "window", "receiver", *titles]]
+    for case, runs in measured.items():
         succeeded = [measurement for measurement in runs if measurement is not None]
-        row = [size, str(associations), name]
+        window = max((measurement.result.window for measurement in succeeded), default=case.window)
+        row = [case.size, str(case.associations), f"{window}{'*' * (window < case.window)}", case.receiver]
         if succeeded:
             row += [_spread(column, succeeded) for column in _COLUMNS]
-            base = measured.get((size, associations, baseline), ())
+            base = measured.get(case._replace(receiver=baseline), ())
             row += [_ratio(runs, base, column) for column in _RATIOS]
         else:
             row += ["failed"] + ["-"] * (len(titles) - 1)
         rows.append(row)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    left = len(Case._fields)
     lines = [
-        "  ".join(cell.ljust(width) if index < 3 else cell.rjust(width) for index, (cell, width) in enumerate(pairs))
+        "  ".join(cell.ljust(width) if index < left else cell.rjust(width) for index, (cell, width) in enumerate(pairs))
         for pairs in (list(zip(row, widths, strict=True)) for row in rows)
     ]
     legend = f"Median (least-greatest) of the rounds. x: ratio to {baseline} in the same round, median."
+    if any("*" in row[2] for row in rows):
+        legend += "\n*: as many as the receiver accepted; more were proposed."
     return "\n".join((*lines, legend)) + "\n"
 
 

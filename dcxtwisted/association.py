@@ -157,6 +157,8 @@ class AssociationProtocol(Protocol):
                             continue
                         break
                 elif self._isHeld():
+                    if self._stopWhenIdle():
+                        continue
                     break
                 else:
                     self._inHand = None
@@ -203,18 +205,26 @@ class AssociationProtocol(Protocol):
             self._releaseRequested = False
             self._core.send(ReleaseRP())
             self._end("released", "released")
-        elif self._stopping and not self._busy:
-            self._stopping = False
-            if self._core.state not in _NOTHING_TO_ABORT:
-                self._abort("aborted", "aborted here, stopping")
-            self._closing = True
         else:
+            return self._stopWhenIdle()
+        return True
+
+    def _stopWhenIdle(self) -> bool:
+        if not self._stopping or self._busy:
             return False
+        self._stopping = False
+        if self._core.state not in _NOTHING_TO_ABORT:
+            self._abort("aborted", "aborted here, stopping")
+        self._closing = True
         return True
 
     def _isHeld(self) -> bool:
-        """True while a PDV has to wait: for what the one before it led to, or for the peer to read."""
-        return self._unread.isMuch or (self._provider is not None and self._provider.holding)
+        """True while a PDV has to wait: for what the one before it led to, for the peer to read, or for ever."""
+        provider = self._provider
+        if self._unread.isMuch or (provider is not None and provider.holding):
+            return True
+        # No new message is begun while stopping: one that sends on and on would never be through.
+        return self._stopping and not (provider is not None and provider.insideMessage)
 
     @property
     def _busy(self) -> bool:
@@ -223,7 +233,7 @@ class AssociationProtocol(Protocol):
     def _pdvReceived(self, pdv: PDVReceived) -> None:
         provider = self._provider
         assert provider is not None
-        if provider.holding or self._unread.isMuch:
+        if (provider.holding or self._stopping or self._unread.isMuch) and self._isHeld():
             self._inHand = pdv
             return
         receiving = not (pdv.isCommand or pdv.isLast)
@@ -352,7 +362,7 @@ class AssociationProtocol(Protocol):
         if self._unread.isMuch:
             return True  # it does not read, for which there is a deadline of its own
         provider = self._provider
-        return provider is not None and (provider.holding or provider.answering)
+        return provider is not None and provider.holdsUp
 
     def _tooSlow(self, how: str) -> None:
         if self._core.state is State.ESTABLISHED:

@@ -51,7 +51,8 @@ class Configuration:
     :ivar checkCalledAETitle: refuse associations that call another AE title (1/1/7).
     :ivar maximumLength: the largest P-DATA-TF body asked of peers, in bytes; 0 asks for no limit (PS3.8 D.1).
     :ivar operationsWindow: the most operations of one association that are in progress at once, where the peer proposes
-        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other.
+        to have several outstanding (PS3.7 D.3.3.3); 1 has one follow the other. Each object in progress holds a file
+        descriptor: an association may have as many, and one of its own.
     :ivar transferSyntaxPreference: UIDs; of the transfer syntaxes that a peer proposes for a presentation context, and
         that are taken, the first of these is chosen. Where none of them is there, the peer's first is, but explicit
         before implicit VR little endian.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcxtwisted.errors import DeadlinePassed
+from dcxtwisted.errors import AssociationRejected, DeadlinePassed, StoreRefused
 
 _T = TypeVar("_T")
 
 _log = Logger()
+
+#: Failures that are no faults: an application says no with them.
+_ANSWERS: Final = (AssociationRejected, StoreRefused)
 
 
 class Countdown:
@@ -80,7 +83,7 @@ def _fired(result: _T | Failure, told: Deferred[_T], call: IDelayedCall, what: s
         call.cancel()
     if not told.called:
         told.callback(result)
-    elif isinstance(result, Failure) and not result.check(CancelledError):
+    elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
         _log.failure("{what} failed when it was no longer waited for", result, what=what)
 
 

@@ -20,7 +20,12 @@ from dcxtwisted.interfaces import (
     IDIMSEService,
     IExchange,
 )
-from dcxtwisted.statuses import OUT_OF_RESOURCES, SOP_CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION
+from dcxtwisted.statuses import (
+    DUPLICATE_INVOCATION,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNIZED_OPERATION,
+)
 from dcxtwisted.wire.assembly import MessageAssembler
 from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.messages import ReceivedResponse, Request, Response
@@ -29,6 +34,8 @@ from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
 _log = Logger()
 
 _PENDING_STATUSES = frozenset({0xFF00, 0xFF01})
+
+_PADDING = b"\0 "  # of a UID
 
 
 @implementer(IExchange)
@@ -79,6 +86,9 @@ class DIMSEProvider:
     """
     The DIMSE side of one association.
 
+    As many requests are outstanding at once as were negotiated, each from its command to its final response, while the
+    data set of one at most is passing (PS3.7 D.3.3.3). A request that may not start yet is kept, and reading waits.
+
     :ivar holding: reading is to wait: a PDV must not be given now.
     """
 
@@ -89,7 +99,6 @@ class DIMSEProvider:
         association: IAssociation,
         send: Callable[[Response], None],
         wake: Callable[[], None],
-        window: int = 1,
     ) -> None:
         self.holding = False
         self._services = services
@@ -98,19 +107,30 @@ class DIMSEProvider:
         self._association = association
         self._send = send
         self._wake = wake
-        self._window = window
+        self._window = negotiated.operationsWindow
         self._assembler = MessageAssembler(negotiated.proposed)
         self._outstanding: set[Exchange] = set()
         self._receiving: Exchange | None = None  # whose data set is passing
         self._settingUp: Deferred[IDataSetReceiver | None] | None = None
         self._writing: Deferred[None] | None = None
-        self._waiting: Request | None = None  # a request beyond the window, so never the only one
+        self._waiting: Request | None = None  # one that may not start yet, so never the only one
+        self._isStarting = False  # that one
         self._over = False
 
     @property
     def answering(self) -> bool:
         """True while a request wholly received has no final response."""
         return any(exchange.dataPassed for exchange in self._outstanding)
+
+    @property
+    def holdsUp(self) -> bool:
+        """True while the peer may have to wait: not where it is inside a message that it can go on with."""
+        return self.holding or (self.answering and not self.insideMessage)
+
+    @property
+    def insideMessage(self) -> bool:
+        """True from the first PDV of a message to its last."""
+        return self._assembler.insideMessage
 
     @property
     def busy(self) -> bool:
@@ -125,11 +145,11 @@ class DIMSEProvider:
         if message is pdv:
             self._dataReceived(pdv)
         elif isinstance(message, Request):
-            if len(self._outstanding) < self._window:
-                self._start(message)
-            else:
+            if self._outstanding and self._mustWait(message):
                 self._waiting = message
                 self.holding = True
+            else:
+                self._start(message)
         elif isinstance(message, ReceivedResponse):
             # Nothing of ours asked for it.
             self._association.quirks["response to nothing"] += 1
@@ -148,17 +168,41 @@ class DIMSEProvider:
 
     # One message after the other
 
+    def _mustWait(self, request: Request) -> bool:
+        """True where a request is beyond the window, or the one before it about the same instance has no response."""
+        if len(self._outstanding) >= self._window:
+            return True
+        instanceUID = request.affectedSOPInstanceUID.rstrip(_PADDING)
+        if not instanceUID or self._isDuplicate(request):
+            return False
+        # Looked through, at what the window bounds: an index would cost each request, window or none.
+        return any(
+            exchange.request.affectedSOPInstanceUID.rstrip(_PADDING) == instanceUID for exchange in self._outstanding
+        )
+
+    def _isDuplicate(self, request: Request) -> bool:
+        return any(exchange.request.messageID == request.messageID for exchange in self._outstanding)
+
     def _start(self, request: Request) -> None:
         context = self._contexts.get(request.contextID)
+        service = None
         if context is None:
             # Proposed, refused, and used all the same: drained and named (PS3.7 C.4.1.5).
             context = AcceptedContext(request.contextID, self._proposed[request.contextID], "")
-            service = None
             status = SOP_CLASS_NOT_SUPPORTED
             _log.info(
                 "request refused with {status:04X} (context not accepted, for {abstractSyntax}) for {association}",
                 status=status,
                 abstractSyntax=ascii(context.abstractSyntax),
+                association=self._association,
+            )
+        elif self._outstanding and self._isDuplicate(request):
+            # Their responses could not be told apart. Where one follows the other, as without a window, they can.
+            status = DUPLICATE_INVOCATION
+            _log.info(
+                "request refused with {status:04X} (message ID {messageID} is outstanding) for {association}",
+                status=status,
+                messageID=request.messageID,
                 association=self._association,
             )
         else:
@@ -304,9 +348,18 @@ class DIMSEProvider:
         self._goOn()
 
     def _goOn(self) -> None:
-        if self._waiting is not None and len(self._outstanding) < self._window:
-            waiting = self._waiting
-            self._waiting = None
-            self._start(waiting)
+        if self._waiting is not None:
+            if self._isStarting:
+                return  # another was answered inside that start: nothing is let in before it is done
+            if not self._outstanding or not self._mustWait(self._waiting):
+                self._startWaiting(self._waiting)
         self.holding = self._waiting is not None or self._writing is not None or self._settingUp is not None
         self._wake()
+
+    def _startWaiting(self, request: Request) -> None:
+        self._isStarting = True
+        try:
+            self._start(request)
+        finally:
+            self._isStarting = False
+            self._waiting = None

@@ -100,6 +100,9 @@ class IDCXACCEvents(Interface):
         """
         An object was published, or its reception failed; the response was not sent yet.
 
+        Where the peer negotiated to have several operations outstanding, OnStoreSetup of the next objects may come
+        before, and objects are done in whatever order.
+
         True and None answer 0000, False answers C000, an int or ``StoreRefused`` answers that status. 0000 and Bxxx
         keep the object, everything else removes it; what raises something else answers A700.
 
@@ -293,6 +296,10 @@ class IDIMSEProvider(Interface):
 
     holding: bool = Attribute("True while a PDV must not be given: it is kept in hand and nothing more is read.")
     answering: bool = Attribute("True while a request wholly received has no final response.")
+    holdsUp: bool = Attribute(
+        "True while the peer may be silent because of us: ``holding``, or ``answering`` and not inside another message."
+    )
+    insideMessage: bool = Attribute("True from the first PDV of a message to its last.")
     busy: bool = Attribute("True inside a message, and while any request has no final response.")
 
     def pdvReceived(pdv: PDVReceived) -> None:

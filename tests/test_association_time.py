@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 
 from dcxtwisted.interfaces import IAssociation
 from dcxtwisted.testing import ScriptedPeer, associateRQ
+from dcxtwisted.wire.items import AsynchronousOperationsWindow
 from dcxtwisted.wire.pdu import Abort, ReleaseRP
 from tests.support import ListenerTestCase, client, dataSet, pData, storeCommand
 
@@ -142,6 +143,20 @@ class DeadlineTests(ListenerTestCase):
             self.advance(10.07)
         self.assertEqual(self.ends, [])
 
+    def test_stallingWhileAnEarlierObjectIsAnswered(self) -> None:
+        """With a window a peer can go on while it waits for a response: that it does not is its own fault."""
+        self.listen(eventDeadline=10000)
+        self.answer(OnStoreDone=self.later())
+        peer = self.associate(asynchronousOperationsWindow=AsynchronousOperationsWindow(2, 1))
+        peer.store(dataSet(), "1.2.3")
+        self.hour()
+        peer.send(storeCommand("1.2.4", messageID=2) + pData(3, 0, dataSet()[:50]))
+        self.pump()
+        self.advance(59.9)
+        self.assertIsNone(peer.aborted)
+        self.advance(0.1)
+        self.assertEqual(peer.aborted, Abort(0, 0))
+
     def test_heldUpBehindAnotherRequest(self) -> None:
         """A data set that is not let in is no fault of its sender."""
         self.listen(eventDeadline=10000)
@@ -257,6 +272,23 @@ class StopTests(ListenerTestCase):
         self.assertConnectionOver(peer)
         self.assertEqual(stopped, [self.names])
         self.assertEqual(self.ends, ["aborted"])
+
+    def test_noNewMessageIsBegun(self) -> None:
+        """A peer that sends on and on does not keep the listener from stopping: what was read by then is answered."""
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        for messageID in range(1, 6):
+            peer.echo(messageID)
+        self.pump()
+        stopped = self.stop()
+        self.assertEqual(stopped, [])
+        later.callback(None)
+        self.pump()
+        self.assertEqual((peer.statuses, peer.received[-1]), ([0, 0], Abort(0, 0)))
+        self.assertEqual(self.names.count("OnEcho"), 2)
+        self.assertConnectionOver(peer)
+        self.assertEqual(len(stopped), 1)
 
     def test_aCommandHalfReceivedIsFinished(self) -> None:
         peer = self.associate()

@@ -105,11 +105,10 @@ class ProviderTestCase(SynchronousTestCase):
         accepted = {number: AcceptedContext(number, "1.2.3", "1.2.840.10008.1.2.1") for number in (1, 3)}
         return DIMSEProvider(
             {C_ECHO_RQ: self.echo, C_STORE_RQ: self.store, C_FIND_RQ: self.find},
-            Negotiated(ACCEPT, accepted, proposed, 0),
+            Negotiated(ACCEPT, accepted, proposed, 0, window),
             self.association,
             self.sent.append,
             self.woken,
-            window,
         )
 
     # As an association does
@@ -154,10 +153,10 @@ class ProviderTestCase(SynchronousTestCase):
     def data(self, piece: bytes = b"data", isLast: bool = False, contextID: int = 1) -> None:
         self.give(PDVReceived(contextID, False, isLast, memoryview(piece)))
 
-    def storing(self, receiver: Any = None) -> FakeReceiver:
+    def storing(self, receiver: Any = None, messageID: int = 1) -> FakeReceiver:
         """Begin a C-STORE that goes to the test's receiver."""
         self.store.answer = lambda: self.receiver if receiver is None else receiver
-        self.command(C_STORE_RQ, hasDataSet=True)
+        self.command(C_STORE_RQ, messageID, True)
         return self.receiver
 
     # What came of it
@@ -165,6 +164,11 @@ class ProviderTestCase(SynchronousTestCase):
     @property
     def statuses(self) -> list[int]:
         return [response.status for response in self.sent]
+
+    @property
+    def answered(self) -> list[int]:
+        """The message IDs that were responded to, in order."""
+        return [response.messageIDBeingRespondedTo for response in self.sent]
 
     def assertState(self, holding: bool = False, answering: bool = False, busy: bool = False) -> None:
         provider = self.provider
@@ -603,12 +607,45 @@ class WindowTests(ProviderTestCase):
         later: Deferred[Any] = Deferred()
         self.echo.answer = lambda: settled
         self.command(C_ECHO_RQ, 1)
-        self.storing(later)
+        self.storing(later, 2)
         self.data(isLast=True)
         settled.callback(None)
         self.assertState(holding=True, answering=True, busy=True)
         later.callback(self.receiver)
         self.assertEqual(self.receiver.told, [b"data", "completed"])
+
+    def test_holdsUp(self) -> None:
+        """The peer's silence is its own fault inside a message that it can go on with, whatever else is unanswered."""
+        self.make(window=2)
+        provider = self.provider
+        whole = encodeCommandSet({0x0100: us(C_ECHO_RQ), 0x0110: us(3), 0x0800: us(0x0101)})
+        self.assertFalse(provider.holdsUp)
+        self.storing()
+        self.assertFalse(provider.holdsUp)
+        self.data(isLast=True)
+        self.assertTrue(provider.holdsUp)
+        self.command(C_STORE_RQ, 2, True)
+        self.assertState(answering=True, busy=True)
+        self.assertFalse(provider.holdsUp)
+        waiting: Deferred[None] = Deferred()
+        self.receiver.answer = lambda: waiting
+        self.data()
+        self.assertTrue(provider.holdsUp)
+        self.receiver.answer = lambda: None
+        waiting.callback(None)
+        self.assertFalse(provider.holdsUp)
+        self.data(isLast=True)
+        self.assertTrue(provider.holdsUp)
+        self.give(PDVReceived(1, True, False, memoryview(whole[:20])))
+        self.assertFalse(provider.holdsUp)
+        self.give(PDVReceived(1, True, True, memoryview(whole[20:])))
+        self.assertState(holding=True, answering=True, busy=True)
+        self.assertTrue(provider.holdsUp)
+        self.store.respond(which=0)
+        self.assertTrue(provider.holdsUp)
+        self.store.respond()
+        self.echo.respond()
+        self.assertFalse(provider.holdsUp)
 
     def test_manyAnsweredAtOnceDoNotRecurse(self) -> None:
         self.command(C_ECHO_RQ, 0)
@@ -617,6 +654,300 @@ class WindowTests(ProviderTestCase):
         self.echo.answer = self.echo.respond
         self.echo.respond()
         self.assertEqual(len(self.sent), 3000)
+
+
+class OutstandingTests(ProviderTestCase):
+    """Several C-STOREs of one association between their data and their response."""
+
+    def setUp(self) -> None:
+        self.make(window=5)
+
+    def begin(self, messageID: int, instance: bytes = b"", contextID: int = 1) -> FakeReceiver:
+        """Send the command of a C-STORE; its data set goes to a receiver of its own, where it is started."""
+        receiver = FakeReceiver()
+        self.store.answer = lambda: receiver
+        extra = {0x1000: instance} if instance else {}
+        self.command(C_STORE_RQ, messageID, True, contextID, extra)
+        return receiver
+
+    def outstanding(self, messageID: int, instance: bytes = b"", contextID: int = 1) -> FakeReceiver:
+        """Send a whole C-STORE."""
+        receiver = self.begin(messageID, instance, contextID)
+        self.data(b"%d" % messageID, isLast=True, contextID=contextID)
+        return receiver
+
+    @property
+    def started(self) -> list[int]:
+        """The message IDs of the C-STOREs that were started, in order."""
+        return [request.messageID for request in self.store.requests]
+
+    def test_completedInAnotherOrder(self) -> None:
+        receivers = [self.outstanding(number, b"1.2.3%d" % number) for number in range(5)]
+        self.assertState(answering=True, busy=True)
+        for number, receiver in enumerate(receivers):
+            self.assertEqual(receiver.told, [b"%d" % number, "completed"])
+        for number in (3, 0, 4, 1, 2):
+            self.store.respond(number, number)
+        self.assertEqual(
+            self.sent, [Response(1, 0x8001, number, number, CLASS, b"1.2.3%d" % number) for number in (3, 0, 4, 1, 2)]
+        )
+        self.assertState()
+
+    def test_anotherIsAnsweredInsideADataSet(self) -> None:
+        """Between two pieces, and within the call with one."""
+        self.outstanding(1)
+        self.outstanding(2)
+        receiver = self.begin(3)
+        self.data(b"one")
+        self.store.respond(which=0)
+        self.assertState(answering=True, busy=True)
+
+        def respond() -> None:
+            self.store.respond(which=1)
+
+        receiver.answer = respond
+        self.data(b"two")
+        receiver.answer = lambda: None
+        self.assertState(busy=True)
+        self.data(b"three", isLast=True)
+        self.assertEqual(receiver.told, [b"one", b"two", b"three", "completed"])
+        self.store.respond()
+        self.assertEqual(self.answered, [1, 2, 3])
+        self.assertState()
+
+    def test_anotherIsAnsweredWhileAWriteIsAwaited(self) -> None:
+        self.outstanding(1)
+        receiver = self.begin(2)
+        waiting: Deferred[None] = Deferred()
+        receiver.answer = lambda: waiting
+        self.data(b"one")
+        receiver.answer = lambda: None
+        self.data(b"two", isLast=True)
+        self.store.respond(which=0)
+        self.assertEqual(receiver.told, [b"one"])
+        self.assertState(holding=True, busy=True)
+        waiting.callback(None)
+        self.assertEqual(receiver.told, [b"one", b"two", "completed"])
+
+    def test_anotherIsAnsweredWhileOneIsSetUp(self) -> None:
+        self.outstanding(1)
+        later: Deferred[Any] = Deferred()
+        self.store.answer = lambda: later
+        self.command(C_STORE_RQ, 2, True)
+        self.data(isLast=True)
+        self.store.respond(which=0)
+        self.assertState(holding=True, busy=True)
+        later.callback(self.receiver)
+        self.assertEqual(self.receiver.told, [b"data", "completed"])
+
+    def test_refusedBeforeItsData(self) -> None:
+        """It is answered when its data has passed, ahead of earlier ones that take their time."""
+        self.outstanding(1)
+        self.begin(2)
+        self.store.respond(0xA700)
+        self.data(b"one")
+        self.assertEqual(self.answered, [])
+        self.data(b"two", isLast=True)
+        self.assertEqual(self.answered, [2])
+        self.assertState(answering=True, busy=True)
+
+    def test_beyondTheWindow(self) -> None:
+        """One more is read and kept, its data set is not; it starts with the first response, whichever that is."""
+        for number in range(5):
+            self.outstanding(number)
+        sixth = self.outstanding(5)
+        self.assertState(holding=True, answering=True, busy=True)
+        self.assertEqual(sixth.told, [])
+        self.store.respond(which=3)
+        self.assertEqual(sixth.told, [b"5", "completed"])
+        self.assertEqual(self.answered, [3])
+        self.assertState(answering=True, busy=True)
+
+    def test_anotherIsAnsweredInsideALateStart(self) -> None:
+        """What a start answers does not let in the data set of the request that it starts."""
+        for number in range(5):
+            self.outstanding(number)
+        sixth = self.outstanding(5)
+
+        def answer() -> FakeReceiver:
+            self.store.respond(which=1)
+            self.assertTrue(self.provider.holding)
+            self.assertEqual(sixth.told, [])
+            return sixth
+
+        self.store.answer = answer
+        self.store.respond(which=0)
+        self.assertEqual(sixth.told, [b"5", "completed"])
+        self.assertEqual(self.answered, [0, 1])
+        self.assertState(answering=True, busy=True)
+
+    def test_endedInsideALateStart(self) -> None:
+        for number in range(5):
+            self.outstanding(number)
+        sixth = self.outstanding(5)
+
+        def answer() -> FakeReceiver:
+            self.end()
+            self.store.respond(which=1)
+            return sixth
+
+        self.store.answer = answer
+        self.store.respond(which=0)
+        self.assertEqual(sixth.told, ["lost"])
+        self.assertEqual(self.answered, [0])
+        for number in range(2, 6):
+            self.assertTrue(self.provider.busy)
+            self.store.respond(which=number)
+        self.assertFalse(self.provider.busy)
+        self.assertEqual(self.answered, [0])
+
+    def test_cancelsAndStrayResponsesNeverWait(self) -> None:
+        for number in range(5):
+            self.outstanding(number)
+        self.command(0x0FFF, extra={0x0120: us(2)})
+        for hasDataSet in (False, True):
+            self.command(0x8001, hasDataSet=hasDataSet, extra={0x0120: us(2), 0x0900: us(0)})
+        self.data()
+        self.data(isLast=True)
+        self.assertState(answering=True, busy=True)
+        self.assertEqual(self.started, [0, 1, 2, 3, 4])
+
+    # A message ID again
+
+    def test_messageIDAgain(self) -> None:
+        """Refused when its data set has passed, and the one that is outstanding is answered all the same."""
+        self.outstanding(7, b"1.2.30")
+        with capturedLogs() as captured:
+            second = self.begin(7, b"1.2.40")
+        self.data()
+        self.assertEqual(self.sent, [])
+        self.data(isLast=True)
+        self.assertEqual(self.sent, [Response(1, 0x8001, 7, 0x0210, CLASS, b"1.2.40")])
+        self.assertEqual(second.told, [])
+        self.assertEqual(self.started, [7])
+        self.assertState(answering=True, busy=True)
+        self.store.respond()
+        self.assertEqual(self.sent[1:], [Response(1, 0x8001, 7, 0, CLASS, b"1.2.30")])
+        self.assertState()
+        (event,) = captured
+        self.assertEqual(
+            formatEvent(event), "request refused with 0210 (message ID 7 is outstanding) for <an association>"
+        )
+
+    def test_messageIDAgainOnAnotherContextOrForAnotherCommand(self) -> None:
+        """Message IDs belong to the association."""
+        self.outstanding(7, contextID=1)
+        self.outstanding(7, contextID=3)
+        self.command(C_ECHO_RQ, 7)
+        self.assertEqual(self.sent, [Response(3, 0x8001, 7, 0x0210, CLASS), Response(1, 0x8030, 7, 0x0210, CLASS)])
+        self.assertEqual((self.started, self.echo.requests), ([7], []))
+
+    def test_messageIDAgainForTheSameInstance(self) -> None:
+        """Refused, so it needs not wait for the other."""
+        self.outstanding(7, b"1.2.3")
+        self.outstanding(7, b"1.2.3")
+        self.assertEqual(self.statuses, [0x0210])
+        self.assertState(answering=True, busy=True)
+
+    def test_messageIDAgainAfterItsResponse(self) -> None:
+        self.outstanding(7)
+        self.outstanding(8)
+        self.store.respond(which=0)
+        self.outstanding(7)
+        self.assertEqual(self.started, [7, 8, 7])
+        self.store.respond()
+        self.assertEqual((self.answered, self.statuses), ([7, 7], [0, 0]))
+
+    def test_messageIDAgainBeyondTheWindow(self) -> None:
+        """Judged when there is room."""
+        for number in range(5):
+            self.outstanding(number)
+        self.outstanding(4)
+        self.store.respond(which=0)
+        self.assertEqual((self.answered, self.statuses), ([0, 4], [0, 0x0210]))
+        for number in (0, 5):
+            self.outstanding(number)
+        self.store.respond(which=4)
+        self.assertEqual(self.started, [0, 1, 2, 3, 4, 0, 5])
+
+    def test_messageIDAgainWithoutAWindow(self) -> None:
+        """Peers that pipeline without a window may use what IDs they like: one follows the other."""
+        self.make(window=1)
+        for instance in (b"1.2.3", b"1.2.4", b"1.2.3"):
+            self.outstanding(7, instance)
+        for number in range(3):
+            self.assertEqual(len(self.store.requests), number + 1)
+            self.store.respond()
+        self.assertEqual((self.answered, self.statuses), ([7, 7, 7], [0, 0, 0]))
+        self.assertState()
+
+    # An instance again
+
+    def test_instanceAgain(self) -> None:
+        """The later one is started behind the earlier one's response, however the UID is padded."""
+        for earlier, later in ((b"1.2.3", b"1.2.3"), (b"1.2.3", b"1.2.3\0"), (b"1.2.3 ", b"1.2.3\0\0")):
+            self.make(window=5)
+            self.outstanding(1, earlier)
+            self.outstanding(2, b"1.2")
+            third = self.outstanding(3, later)
+            self.assertState(holding=True, answering=True, busy=True)
+            self.store.respond(which=1)
+            self.assertState(holding=True, answering=True, busy=True)
+            self.assertEqual((self.started, third.told), ([1, 2], []))
+            self.store.respond(which=0)
+            self.assertEqual((self.started, third.told), ([1, 2, 3], [b"3", "completed"]))
+            self.assertState(answering=True, busy=True)
+            self.store.respond()
+            self.assertEqual(self.answered, [2, 1, 3])
+
+    def test_noInstance(self) -> None:
+        """Nothing that two requests without one could have in common."""
+        self.outstanding(1)
+        self.outstanding(2, b"\0\0")
+        self.outstanding(3, b"\0\0")
+        self.assertEqual(self.started, [1, 2, 3])
+
+    def test_instanceAgainBeyondTheWindow(self) -> None:
+        """Room alone does not let it in."""
+        for number in range(5):
+            self.outstanding(number, b"1.2.%d" % number)
+        self.outstanding(5, b"1.2.4")
+        self.store.respond(which=0)
+        self.assertEqual(self.started, [0, 1, 2, 3, 4])
+        self.assertState(holding=True, answering=True, busy=True)
+        self.store.respond(which=4)
+        self.assertEqual(self.started, [0, 1, 2, 3, 4, 5])
+
+    # The end
+
+    def test_endedWithFiveOutstanding(self) -> None:
+        """Four run to their end, the one whose data is passing is lost, and the last of them wakes to an idle end."""
+        receivers = [self.outstanding(number) for number in range(4)]
+        receivers.append(self.begin(4))
+        self.data()
+        self.end()
+        self.assertEqual([receiver.told[-1] for receiver in receivers], ["completed"] * 4 + ["lost"])
+        for number in (2, 4, 0, 3, 1):
+            self.assertTrue(self.provider.busy)
+            self.wakes = 0
+            self.store.respond(which=number)
+            self.assertEqual(self.wakes, 1)
+        self.assertEqual(self.sent, [])
+        self.assertFalse(self.provider.busy)
+
+    def test_endedWithOneThatWaits(self) -> None:
+        """It was never started, and never is."""
+        for instance in (b"1.2.3", b"1.2.4"):
+            self.make(window=5)
+            self.outstanding(1, b"1.2.3")
+            self.outstanding(2, b"1.2.4")
+            self.begin(3, instance)
+            self.end()
+            self.store.respond(which=0)
+            self.assertTrue(self.provider.busy)
+            self.store.respond(which=1)
+            self.assertEqual(self.started, [1, 2])
+            self.assertFalse(self.provider.busy)
 
 
 class LossTests(ProviderTestCase):

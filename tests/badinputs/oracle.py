@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -312,7 +311,10 @@ class Attack:
         tracemalloc.stop()
         for used in self._stores:
             used.stop()
-        shutil.rmtree(self.directory)
+        # The directories serve the next run: to remove them each time would take most of the time on a disk.
+        for where, _, names in os.walk(self.directory):
+            for name in names:
+                os.unlink(os.path.join(where, name))
 
 
 #: What a case does: it is run once for each way of cutting.
@@ -325,6 +327,9 @@ class BadInputTestCase(SynchronousTestCase):
 
     A failure names the way of cutting, with its seed.
     """
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
 
     def eachWay(
         self,
@@ -341,7 +346,7 @@ class BadInputTestCase(SynchronousTestCase):
         :param answers: of the events, to the bad peer alone.
         """
         for way in ways:
-            attack = Attack(way, self.mktemp(), settings, answers, layout)
+            attack = Attack(way, self.directory, settings, answers, layout)
             try:
                 script(attack)
                 attack.judge()
