@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
 
+from dcxtwisted.checks import NO_RELAXATIONS, Relaxations, readRelaxations, relaxationsFrom, writtenRelaxations
 from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
@@ -24,9 +25,16 @@ def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int
         )
 
 
-def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+def _AETitle(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
+
+
+def _relaxations(instance: object, attribute: attrs.Attribute[Relaxations], value: Relaxations) -> None:
+    for title, checks in value.items():
+        _AETitle(instance, attribute, title)
+        if not checks:
+            raise ValueError(f"nothing is relaxed for {title!r}")
 
 
 def _deadline(default: float) -> float:
@@ -59,6 +67,11 @@ class Configuration:
     :ivar acceptUnknown: store what is private, or newer than this library, too: SOP classes and transfer syntaxes that
         it does not know. None that the standard has for something else than storage is taken.
     :ivar acceptReferencedPixels: take the transfer syntaxes of objects whose pixels stay with the peer (JPIP) too.
+    :ivar strict: refuse what is otherwise only counted: a SOP class that is not the presentation context's (0122).
+    :ivar relaxations: by calling AE title, the checks of an object (C{Check}, or their names) that are relaxed for that
+        sender: what fails them is stored all the same, and counted among the association's quirks.
+    :ivar abortOnRefusal: abort the association where an object is refused before its data set has come, in place of
+        reading all of that and answering with the status.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -82,6 +95,11 @@ class Configuration:
     transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
     acceptUnknown: bool = False
     acceptReferencedPixels: bool = False
+    strict: bool = False
+    relaxations: Relaxations = attrs.field(
+        default=NO_RELAXATIONS, converter=relaxationsFrom, validator=_relaxations, hash=False
+    )
+    abortOnRefusal: bool = False
     ARTIM: float = _deadline(30.0)
     silenceDeadline: float = _deadline(600.0)
     progressDeadline: float = _deadline(60.0)
@@ -119,6 +137,7 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
+    "Relaxations": (readRelaxations, "AE titles with checks, as TITLE:check+check,TITLE:check"),
 }
 
 
@@ -149,4 +168,6 @@ def writtenSetting(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, Mapping):
+        return writtenRelaxations(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

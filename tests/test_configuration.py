@@ -4,9 +4,12 @@ The settings: their defaults, and what is no setting.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcxtwisted.checks import Check
 from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
 
 
@@ -31,6 +34,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "transferSyntaxPreference": (),
                 "acceptUnknown": False,
                 "acceptReferencedPixels": False,
+                "strict": False,
+                "relaxations": {},
+                "abortOnRefusal": False,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -74,6 +80,49 @@ class ConfigurationTests(SynchronousTestCase):
         for other in ("1.2", ["1.2"]):
             error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=other)
             self.assertEqual(str(error), f"preferred transfer syntaxes are a tuple of UIDs, not {other!r}")
+
+    def test_relaxations(self) -> None:
+        """Checks or their names, in any collection; what is kept cannot be changed from outside."""
+        given: dict[str, Any] = {
+            "CT1": {"identity", "wholeness"},
+            " OLD BOX ": [Check.UID_LENGTH],
+            "A,B:C": ("context", Check.CONTEXT),
+        }
+        taken = Configuration(relaxations=given).relaxations
+        self.assertEqual(
+            taken,
+            {
+                "CT1": frozenset({Check.IDENTITY, Check.WHOLENESS}),
+                "OLD BOX": frozenset({Check.UID_LENGTH}),
+                "A,B:C": frozenset({Check.CONTEXT}),
+            },
+        )
+        given["CT1"].clear()
+        self.assertEqual(len(taken["CT1"]), 2)
+        with self.assertRaises(TypeError):
+            taken["CT2"] = frozenset()  # type: ignore[index]  # that is the point
+        for other, said in (
+            ("CT1:identity", "relaxations are a mapping of calling AE titles to checks, not 'CT1:identity'"),
+            ({"CT1": "identity"}, "what is relaxed for 'CT1' is a collection of checks, not 'identity'"),
+            ({"CT1": None}, "what is relaxed for 'CT1' is a collection of checks, not None"),
+            (
+                {"CT1": ["identity", "everything"]},
+                "there is no check 'everything' to relax, but identity, instanceUID, UIDLength, context, wholeness",
+            ),
+            ({"CT1": [[]]}, "there is no check [] to relax, but identity, instanceUID, UIDLength, context, wholeness"),
+            ({"CT1": []}, "nothing is relaxed for 'CT1'"),
+            ({7: ["identity"]}, "relaxations are for calling AE titles, not for 7"),
+            (
+                {"": ["identity"]},
+                "an AE title is 1 to 16 printable ASCII characters without a backslash, not ''",
+            ),
+            (
+                {"SEVENTEEN_LETTERS": ["identity"]},
+                "an AE title is 1 to 16 printable ASCII characters without a backslash, not 'SEVENTEEN_LETTERS'",
+            ),
+        ):
+            error = self.assertRaises(ValueError, Configuration, relaxations=other)
+            self.assertEqual(str(error), said)
 
     def test_deadlines(self) -> None:
         for name in (
@@ -121,6 +170,16 @@ class SettingTests(SynchronousTestCase):
             ("ARTIM=0.5", ("ARTIM", 0.5)),
             ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
             ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
+            ("relaxations=", ("relaxations", {})),
+            ("relaxations=CT 1:identity", ("relaxations", {"CT 1": ["identity"]})),
+            (
+                "relaxations=CT1:identity+wholeness,OLDBOX:wholeness",
+                ("relaxations", {"CT1": ["identity", "wholeness"], "OLDBOX": ["wholeness"]}),
+            ),
+            (
+                r"relaxations=A\,B\:C+D:context,\,:UIDLength",
+                ("relaxations", {"A,B:C+D": ["context"], ",": ["UIDLength"]}),
+            ),
         ):
             self.assertEqual(readSetting(setting), expected)
 
@@ -129,6 +188,18 @@ class SettingTests(SynchronousTestCase):
         for name, value in attrs.asdict(Configuration()).items():
             self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
         self.assertEqual(writtenSetting(True), "yes")
+        relaxations: dict[str, Any] = {
+            "CT1": {"wholeness", "identity"},
+            "A,B:C+D": ["context"],
+            ":identity": list(Check),
+        }
+        configuration = Configuration(relaxations=relaxations)
+        written = writtenSetting(configuration.relaxations)
+        self.assertEqual(
+            written,
+            r"CT1:identity+wholeness,A\,B\:C+D:context,\:identity:identity+instanceUID+UIDLength+context+wholeness",
+        )
+        self.assertEqual(Configuration(**dict([readSetting(f"relaxations={written}")])), configuration)
         self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
     def test_refused(self) -> None:
@@ -141,6 +212,15 @@ class SettingTests(SynchronousTestCase):
                 "maximumAssociationsPerAETitle=",
                 "maximumAssociationsPerAETitle takes a whole number or 'none', not ''",
             ),
+            (
+                "relaxations=CT1",
+                "relaxations takes AE titles with checks, as TITLE:check+check,TITLE:check, not 'CT1'",
+            ),
+            (
+                "relaxations=CT1:identity,CT1:wholeness",
+                "relaxations takes AE titles with checks, as TITLE:check+check,TITLE:check, "
+                "not 'CT1:identity,CT1:wholeness'",
+            ),
         ):
             with self.assertRaises(ValueError) as caught:
                 readSetting(setting)
@@ -148,5 +228,6 @@ class SettingTests(SynchronousTestCase):
         with self.assertRaises(ValueError) as caught:
             readSetting("artim=1")
         self.assertIn(
-            "there is no setting 'artim', but acceptReferencedPixels, acceptUnknown, AETitle, ", str(caught.exception)
+            "there is no setting 'artim', but abortOnRefusal, acceptReferencedPixels, acceptUnknown, AETitle, ",
+            str(caught.exception),
         )
