@@ -24,7 +24,7 @@ from dcxtwisted.errors import LocalProtocolError, StoreRefused
 from dcxtwisted.interfaces import IFileStore, IStoreRequest, IStoreSink, Outcome, StoredObject
 from dcxtwisted.statuses import OUT_OF_RESOURCES
 from dcxtwisted.stores.directories import Directories
-from dcxtwisted.stores.filemeta import leadOf
+from dcxtwisted.stores.filemeta import isAsAnnounced, leadOf
 from dcxtwisted.stores.jobs import QUICK, InPool, Jobs, Threads, refusal
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.publishing import Held, UnnamedFile, createUnnamed, makesUnnamedFiles
@@ -287,6 +287,8 @@ class FileSink:
         """See ``IStoreSink.finish``."""
         store = self._store
         filename = self._filename or store.pathOf(head, self._request)
+        if not isAsAnnounced(head, self._request):
+            return Deferred.fromCoroutine(self._finish(filename, head, leadOf(self._request, head)))
         started = store.threads.seconds()
         # Here, where nothing is synchronized: a hop to a thread and back costs more than all of it.
         if not store.durable and self._quick and not store.threads.isSlow(started):
@@ -304,8 +306,13 @@ class FileSink:
                 return StoredObject(filename, self._file.size, head, Outcome.NEW)
         return Deferred.fromCoroutine(self._finish(filename, head))
 
-    async def _finish(self, filename: str, head: Head) -> StoredObject:
+    async def _finish(self, filename: str, head: Head, lead: bytes = b"") -> StoredObject:
+        """
+        :param lead: what is to stand before the data set in place of what does, '' where that is right.
+        """
         try:
+            if lead:
+                await self._replaceLead(lead)
             outcome = await self._publish(filename)
             self._check()
         except Exception:
@@ -313,6 +320,12 @@ class FileSink:
             raise
         self._finished = True
         return StoredObject(self._file.filename, self._file.size, head, outcome)
+
+    async def _replaceLead(self, lead: bytes) -> None:
+        jobs = self._ownJobs()
+        await jobs.idle()
+        self._check()
+        await jobs.run(self._file.replaceLead, lead)
 
     async def _publish(self, filename: str) -> Outcome:
         threads = self._store.threads

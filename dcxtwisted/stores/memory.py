@@ -15,7 +15,7 @@ from dcxtwisted.dataset import Head
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject
 from dcxtwisted.statuses import OUT_OF_RESOURCES
-from dcxtwisted.stores.filemeta import leadOf
+from dcxtwisted.stores.filemeta import isAsAnnounced, leadOf
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -134,18 +134,21 @@ class MemorySink:
         request = self._request
         # Without a copy: the file's own buffer becomes the value, and is no longer held here.
         data, self._file = self._file.getvalue(), BytesIO()
+        size = len(data) - self._leadSize
+        if not isAsAnnounced(head, request):
+            data = leadOf(request, head) + data[self._leadSize :]
         self._store.offer(
             self,
             ObjectInMemory(
                 data,
-                request.SOPClassUID,
-                request.SOPInstanceUID,
+                head.SOPClassUID,
+                head.SOPInstanceUID,
                 request.transferSyntaxUID,
                 request.association,
                 head,
             ),
         )
-        return StoredObject("", len(data) - self._leadSize, head, Outcome.NEW)
+        return StoredObject("", size, head, Outcome.NEW)
 
     def keep(self) -> None:
         """See ``IStoreSink.keep``."""

@@ -139,6 +139,19 @@ class UnnamedFile:
                 raise OSError(EIO, os.strerror(EIO))
             data = data[written:]
 
+    def replaceLead(self, lead: bytes) -> None:
+        """Put something else before the data set: all of that moves, where it is longer or shorter."""
+        if self._lead:
+            self.write(b"")
+        old, new = self._dataOffset, len(lead)
+        positions = range(0, self.size, _BLOCK)
+        for position in positions if new < old else reversed(positions):
+            block = os.pread(self._fd, min(_BLOCK, self.size - position), old + position)
+            _writeAt(self._fd, block, new + position)
+        _writeAt(self._fd, lead, 0)
+        os.ftruncate(self._fd, new + self.size)
+        self._dataOffset = new
+
     def synchronizeData(self) -> None:
         """Have what is written so far on the disk."""
         os.fdatasync(self._fd)
@@ -292,6 +305,15 @@ class UnnamedFile:
     def _releaseWorkingName(self) -> None:
         name, self._workingName = self._workingName, ""
         self._workingNames.release(name)
+
+
+def _writeAt(fd: int, data: bytes, position: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, position)
+        if not written:
+            raise OSError(EIO, os.strerror(EIO))
+        data = data[written:]
+        position += written
 
 
 def _candidates(filename: str) -> Iterator[str]:

@@ -322,7 +322,7 @@ class SlowTests(FileStoreTestCase):
         sink.keep()
         self.assertTrue(self.content().endswith(DATA))
         # Another object is not concerned.
-        self.put(self.store, dataSet("1.2.9"))
+        self.put(self.store, dataSet("1.2.9"), request=StoreRequest("1.2.9"))
 
     def test_quickEnough(self) -> None:
         """Up to 20 ms all stays where it is."""

@@ -21,7 +21,7 @@ from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf, storedBy
-from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase, ManualPool
+from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase, ManualPool, diskFull
 
 
 class _FileStoreContract(StoreContract):
@@ -238,6 +238,94 @@ class NameTests(FileStoreTestCase):
         error = self.assertRaises(StoreRefused, store.open, StoreRequest())
         self.assertRefusal(error, "no such directory", error.__cause__)
         self.assertFalse(os.path.exists(self.root))
+
+
+class OtherUIDsTests(FileStoreTestCase):
+    """Objects whose data set is not what the command announced, where that is tolerated."""
+
+    def assertStored(self, request: StoreRequest, data: bytes, name: str) -> None:
+        """Store an object and assert that its file names what the data set does."""
+        stored = self.put(self.store, data, request=request)
+        self.assertEqual((stored.filename, stored.size), (os.path.join(self.root, name), len(data)))
+        head = headOf(data)
+        as_ = StoreRequest(head.SOPInstanceUID, head.SOPClassUID)
+        self.assertEqual(self.content(name), leadOf(as_) + data)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.makeStore()
+
+    def test_longerAndShorter(self) -> None:
+        """File meta and path follow the data set, whatever lengths are to be made up for."""
+        for uid in ("1", "1.2.3", "1.2.4", "1.2.3.4.5", "1." + "2" * 62):
+            for command in ("1.2.3", "1.2.4", "1." + "3" * 62, "1" * 500):
+                data = dataSet(uid, StudyInstanceUID="1.2.4", SeriesInstanceUID=f"1.{len(command)}.{command[-1]}")
+                name = f"1.2.4/1.{len(command)}.{command[-1]}/{uid}.dcm"
+                self.assertStored(StoreRequest(command), data, name)
+
+    def test_large(self) -> None:
+        """Of several blocks, the last one not whole; written short, too."""
+        pwrite = os.pwrite
+        for limit in (1 << 30, 700_001):
+            self.patch(os, "pwrite", lambda fd, data, at, limit=limit: pwrite(fd, data[:limit], at))
+            for command in ("1", "1." + "2" * 62):
+                fill = bytes(range(256)) * 16384
+                data = dataSet("1.2.3", SeriesInstanceUID=f"{limit}.{command[-1]}", size=1) + fill[:3_500_000]
+                self.assertStored(StoreRequest(command), data, f"1.2.826.0.1.2/{limit}.{command[-1]}/1.2.3.dcm")
+
+    def test_class(self) -> None:
+        self.assertStored(StoreRequest("1.2.3", "1.2.840.10008.5.1.4.1.1.2"), DATA, NAME)
+
+    def test_identical(self) -> None:
+        """The same object under another announcement is the same object."""
+        self.put(self.store, request=StoreRequest("1.2.3"))
+        self.assertEqual(self.put(self.store, request=StoreRequest("1.9")).outcome, Outcome.IDENTICAL)
+        self.assertEqual(self.put(self.store, OTHER, request=StoreRequest("1.9")).outcome, Outcome.KEPT_BOTH)
+        self.assertEqual(self.files(), [NAME, NAME.replace(".dcm", "~1.dcm")])
+        for name in self.files():
+            self.assertTrue(self.content(name).startswith(leadOf(StoreRequest("1.2.3"))))
+
+    def test_failing(self) -> None:
+        """Nothing is left, and the sender is told that it was the disk."""
+        failures: list[Any] = [lambda *args: 0, lambda *args: self.raiseFull()]
+        for fake in failures:
+            sink = self.receive(self.store, request=StoreRequest("1.2.3.4"))
+            patch = self.patch(os, "pwrite", fake)
+            error = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
+            patch.restore()
+            self.assertEqual(error.status, 0xA700)
+            self.assertEqual(self.files(), [])
+
+    def raiseFull(self) -> None:
+        raise diskFull()
+
+    def test_abort(self) -> None:
+        """While it is being rewritten: nothing is published."""
+        pool = ManualPool()
+        store = self.makeStore(inPool=pool)
+        pool.runAll()
+        sink = self.receive(store, request=StoreRequest("1.2.3.4"))
+        finishing = storedBy(sink, headOf(DATA))
+        aborting = sink.abort()
+        pool.runAll()
+        self.failureResultOf(finishing, StoreRefused)
+        self.successResultOf(aborting)
+        self.assertEqual(self.files(), [])
+        stopping = store.stop()
+        pool.runAll()
+        self.successResultOf(stopping)
+
+
+class WorkingDirectoryOtherUIDsTests(OtherUIDsTests):
+    """The same without unnamed files."""
+
+    unnamedFiles = False
+
+
+class QuickOtherUIDsTests(OtherUIDsTests):
+    """The same without synchronizing."""
+
+    durable = False
 
 
 class StartTests(FileStoreTestCase):

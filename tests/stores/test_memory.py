@@ -65,6 +65,17 @@ class MemoryStoreTests(SynchronousTestCase):
         sink.keep()
         self.assertEqual(store.bytesHeld, 0)
 
+    def test_otherUIDs(self) -> None:
+        """An object that is not what the command announced is named by its data set."""
+        store = MemoryStore()
+        for command in ("1.2.3.4.5", "1", "1.2.4"):
+            self.finish(store, dataSet("1.2.3"), StoreRequest(command, "1.2.840.10008.5.1.4.1.1.2"))
+            taken = store.take()
+            assert taken is not None
+            self.assertEqual((taken.SOPClassUID, taken.SOPInstanceUID), ("1.2.840.10008.5.1.4.1.1.66", "1.2.3"))
+            self.assertEqual(taken.data, leadOf(StoreRequest("1.2.3")) + dataSet("1.2.3"))
+            self.assertEqual(store.bytesHeld, 0)
+
     def test_dataset(self) -> None:
         """pydicom reads what was taken."""
         store = MemoryStore()
