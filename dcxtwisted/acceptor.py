@@ -106,6 +106,9 @@ class DCXACC(Service):
                 Deadline(self._clock, self.configuration.storeDeadline),
                 participants,
                 StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
+                strict=self.configuration.strict,
+                relaxations=self.configuration.relaxations,
+                abortOnRefusal=self.configuration.abortOnRefusal,
             ),
         ]
         self._services: Mapping[int, IDIMSEService] = {

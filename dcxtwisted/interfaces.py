@@ -90,15 +90,22 @@ class IDCXACCEvents(Interface):
         None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
         where another object stands); an ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for
         TakeStoredObject.
-        ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained.
+        ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained, or
+        the association aborted where the configuration has ``abortOnRefusal``.
 
-        :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell.
+        :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell; no path but this one, whatever
+            the UID is.
         :param request: ``IStoreRequest``; ``request.tap(callable)`` lets the bytes be watched.
         """
 
     def OnStoreDone(filename: str, storage_status: bool, request: IStoreRequest) -> Answer[bool | int | None]:
         """
-        An object was published, or its reception failed; the response was not sent yet.
+        An object was published, or its reception failed; no response was sent yet.
+
+        Called exactly once for each object that OnStoreSetup let in, whatever becomes of it: nothing could be opened or
+        written, the data set was cut or not the one announced, a participant refused, the association ended. It is not
+        called where OnStoreSetup itself refused or raised, or its answer had not come when its deadline or the end of
+        the association did.
 
         Where the peer negotiated to have several operations outstanding, OnStoreSetup of the next objects may come
         before, and objects are done in whatever order.
@@ -159,7 +166,8 @@ class IStoreRequest(Interface):
 
     SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
     SOPInstanceUID: str = Attribute(
-        "Affected SOP Instance UID of the command, padding removed; checked to be safe in a path."
+        "Affected SOP Instance UID of the command, padding removed; safe in a path, except where that check is relaxed "
+        "for the sender: then it may be anything, even ''."
     )
     transferSyntaxUID: str = Attribute("The transfer syntax the data set arrives in.")
     messageID: int = Attribute("Message ID of the command.")
@@ -172,9 +180,11 @@ class IStoreRequest(Interface):
 
     def tap(watcher: Callable[[memoryview], object]) -> None:
         """
-        Call ``watcher(view)`` with each piece of the data set as it passes, in order.
+        Call ``watcher(view)`` with each piece of the data set as it passes, in order, even where it is only drained.
 
-        The view is valid during the call only. A watcher that raises is dropped, with a traceback in the log.
+        The view is valid during the call only; a slice of it lives on, and with it all that came in the same chunk. A
+        watcher that raises, or keeps the view from being released, is dropped, with a traceback in the log. It runs
+        where everything else does: what takes long is to be done elsewhere.
         """
 
 
@@ -215,9 +225,10 @@ class IStoreSink(Interface):
         """
         Make the object durable and give it its name; return the ``StoredObject``, or a Deferred of it.
 
-        Called once, when the data set is complete and checked.
+        Called once, when the data set is complete and checked. Where a check is relaxed for the sender, C{head} may be
+        of a broken data set, or name another object than the command: what is stored is then named by C{head}.
 
-        :param head: dataset.Head.
+        :param head: dataset.Head, with both SOP UIDs.
         """
 
     def keep() -> None:

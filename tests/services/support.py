@@ -292,10 +292,19 @@ class Listener(ListenerInMemory):
         memory: IStore,
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
+        settings: Mapping[str, Any] = {},  # only read
     ) -> None:
         super().__init__(events, store)
         self.storage = StorageService(
-            events, store, files, memory, root, Deadline(self.clock, 60), Deadline(self.clock, 300), participants
+            events,
+            store,
+            files,
+            memory,
+            root,
+            Deadline(self.clock, 60),
+            Deadline(self.clock, 300),
+            participants,
+            **settings,
         )
         self.verification = VerificationService(events, Deadline(self.clock, 60))
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
@@ -377,9 +386,14 @@ class ServiceTestCase(SynchronousTestCase):
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
         callingAE: bytes = b"PEER            ",
+        settings: Mapping[str, Any] = {},  # only read
         **proposal: Any,
     ) -> tuple[ScriptedPeer, MemoryConnection]:
-        """Return a peer that is associated with a new listener."""
+        """
+        Return a peer that is associated with a new listener.
+
+        :param settings: of the storage service.
+        """
         listener = Listener(
             self.events() if events is None else events,
             self.store() if store is None else store,
@@ -387,6 +401,7 @@ class ServiceTestCase(SynchronousTestCase):
             self.store() if memory is None else memory,
             participants,
             root,
+            settings,
         )
         peer, connection = listener.connect()
         request = associateRQ(implementationClassUID="1.2.826.1", **proposal)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from hashlib import sha256
+from pickle import PickleBuffer
 from struct import pack
 from typing import Any
 
@@ -393,6 +395,65 @@ class TapTests(ServiceTestCase):
         self.assertEqual(seen[1:], store.sinks[0].pieces[1:])
         self.assertGreater(len(seen), 3)
 
+    def test_holdingOn(self) -> None:
+        """A watcher that keeps a buffer of the view from becoming void is dropped; slices are its own memory."""
+        kept: list[PickleBuffer] = []
+        slices: list[memoryview] = []
+        peer, connection, store = self.watch(
+            lambda view: kept.append(PickleBuffer(view)), lambda view: slices.append(view[1:])
+        )
+        self.send(connection, peer, maximumLength=SMALL)
+        self.assertEqual((peer.statuses, store.sinks[0].data), ([0], DATA))
+        self.assertEqual(len(kept), 1)
+        self.assertFailuresLogged(BufferError)
+        self.assertEqual([bytes(piece) for piece in slices], [piece[1:] for piece in store.sinks[0].pieces])
+
+    def hashed(self, status: int, data: bytes = DATA, **store: Any) -> FakeStore:
+        """Send an object and assert its status, and that a watcher saw all of it."""
+        hashed = sha256()
+
+        def OnStoreSetup(filename: str, request: Any) -> None:
+            request.tap(hashed.update)
+
+        made = self.store(**store)
+        peer, connection = self.listen(self.events(OnStoreSetup=OnStoreSetup), made)
+        self.send(connection, peer, data, maximumLength=SMALL)
+        self.assertEqual(peer.statuses, [status])
+        self.assertEqual(hashed.digest(), sha256(data).digest())
+        return made
+
+    def test_hash(self) -> None:
+        """What a watcher hashes is what was stored; a hash keeps nothing of a view."""
+        (sink,) = self.hashed(0).sinks
+        self.assertEqual(sink.data, DATA)
+
+    def test_drainedToo(self) -> None:
+        """Where a store takes no more, or nothing, and where the object turns out not to be kept."""
+        self.hashed(0xA700, open=StoreRefused(0xA700))
+        self.hashed(0xA700, open=failed(StoreRefused(0xA700)))
+        (sink,) = self.hashed(0xA700, sink={"write": StoreRefused(0xA700)}).sinks
+        self.assertEqual(len(sink.pieces), 1)
+        self.hashed(0xA700, sink={"finish": StoreRefused(0xA700)})
+        self.hashed(0xA900, dataSet("1.2.4"))
+        self.hashed(0xC000, DATA[:-2])
+
+    def test_failingWhileDrained(self) -> None:
+        calls: list[int] = []
+
+        def fail(view: memoryview) -> None:
+            calls.append(len(view))
+            raise ValueError("a tap")
+
+        def OnStoreSetup(filename: str, request: Any) -> None:
+            request.tap(fail)
+
+        for store in (self.store(open=StoreRefused(0xA700)), self.store(sink={"write": StoreRefused(0xA700)})):
+            peer, connection = self.listen(self.events(OnStoreSetup=OnStoreSetup), store)
+            self.send(connection, peer, maximumLength=SMALL)
+            self.assertEqual(peer.statuses, [0xA700])
+            self.assertFailuresLogged(ValueError)
+        self.assertEqual(calls, [SMALL - 6] * 2)
+
     def test_notOfRefusedData(self) -> None:
         seen: list[bytes] = []
 
@@ -496,7 +557,7 @@ class SetupTests(ServiceTestCase):
         for answer in (True, 42, b"/bytes", object()):
             for peer, _ in self.answered(answer):
                 self.assertEqual(peer.statuses, [0xA700])
-                self.assertEqual(self.log, ["OnStoreSetup"])
+                self.assertEqual(self.log, ["OnStoreSetup", "OnStoreDone"])
             failures = self.flushLoggedErrors(TypeError)
             self.assertEqual(
                 [str(failure.value) for failure in failures], [f"OnStoreSetup answered {type(answer).__name__}"] * 4
@@ -1079,7 +1140,7 @@ class LostTests(ServiceTestCase):
             self.command(connection, peer, storeCommand())
             self.end(peer, connection, end)
             self.assertEqual(cancelled, [opening], name)
-            self.assertEqual(self.log, ["OnStoreSetup", "open", "OnAssocEnd"])
+            self.assertEqual(self.log, ["OnStoreSetup", "open", "OnStoreDone", "OnAssocEnd"])
 
     def test_refusedData(self) -> None:
         for name, end in self.ways().items():
