@@ -109,7 +109,7 @@ class PendingTests(ListenerTestCase):
 
     def test_opening(self) -> None:
         self.prepare = lambda: self.hold("open")  # type: ignore[method-assign]
-        self.assertGone(lambda peer: peer.send(storeCommand()), ["store.open cancelled", "OnAssocEnd"])
+        self.assertGone(lambda peer: peer.send(storeCommand()), ["store.open cancelled", "OnStoreDone", "OnAssocEnd"])
 
     def test_write(self) -> None:
         """It is let finish, then what it made is removed."""
