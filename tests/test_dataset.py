@@ -8,6 +8,7 @@ import random
 import struct
 import tracemalloc
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 
 import attrs
@@ -916,6 +917,27 @@ class RealFilesTests(DataSetTestCase):
         self.assertGreater(len(compared), 100)
         self.assertTrue(set(self.CUT) <= set(compared))
         self.flushWarnings()  # pydicom's, of what is odd in some
+
+
+class CutFilesTests(SynchronousTestCase):
+    """How much of what is cut short is found out: the README says so."""
+
+    def shares(self, name: str, step: int) -> dict[str, float]:
+        """Cut a file at every C{step}th byte of its data set, and return how often what came of it."""
+        syntax, data = dataSetOf(os.path.join(RealFilesTests.root, name))
+        of = Counter[str]()
+        for end in range(0, len(data), step):
+            head = read(syntax, [data[:end]])
+            of["refused" if head.wholeness is BROKEN else "counted" if head.quirks else "nothing"] += 1
+        self.flushWarnings()
+        return {name: round(100 * times / of.total(), 1) for name, times in of.items()}
+
+    def test_image(self) -> None:
+        self.assertEqual(self.shares("CT_small.dcm", 7), {"refused": 93.8, "counted": 5.4, "nothing": 0.7})
+
+    def test_structuredReport(self) -> None:
+        """One sequence of undefined length: what is inside it may lack its end in objects that are whole."""
+        self.assertEqual(self.shares("reportsi.dcm", 1), {"refused": 17.4, "counted": 81.6, "nothing": 1.1})
 
 
 SAMPLES = [

@@ -18,7 +18,8 @@ from typing import Any
 from pydicom.data import get_testdata_file
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.checks import Check
+from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.tap import Options
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
@@ -171,6 +172,21 @@ class FirstObjectTests(ProgramTestCase):
         _, start, dataSet = sent.partition(b"\x08\x00\x05\x00CS")
         self.assertGreater(len(dataSet), 32768)
         self.assertEqual(stored.read_bytes().partition(start)[2], dataSet)
+
+
+class ChecksTests(SynchronousTestCase):
+    """What is checked."""
+
+    def test_relaxations(self) -> None:
+        """Every check that can be relaxed is named, and the example is one."""
+        section = readme().partition("\nWhat is checked\n")[2].partition("\n\n\n")[0]
+        for check in Check:
+            self.assertIn(f"``{check.value}``", section)
+        example = re.search(r"--set (relaxations=\S+)``", section)
+        assert example is not None
+        name, value = readSetting(example[1])
+        relaxations = Configuration(**{name: value}).relaxations
+        self.assertEqual(relaxations["CT1"], {Check.IDENTITY, Check.WHOLENESS})
 
 
 class OptionsTests(SynchronousTestCase):
