@@ -153,7 +153,7 @@ class Reception:
         if stored.outcome is Outcome.KEPT_BOTH:
             _log.warn(
                 "another object has the UID {instance}: kept beside it for {association}",
-                instance=ascii(self._request.SOPInstanceUID),
+                instance=ascii(stored.head.SOPInstanceUID),
                 association=self._exchange.association,
             )
         if self._service.participants:

@@ -18,6 +18,8 @@ from dcxtwisted.wire.messages import CStoreRequest
 
 _log = Logger()
 
+_LONGEST_LOGGED: Final = 128
+
 #: "More responses follow": a peer would wait for them for ever.
 PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
 
@@ -28,7 +30,8 @@ def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -
     association.objectsRefused += 1
     _log.info(
         "object {instance} refused with {status:04X} ({comment}) for {association}",
-        instance=ascii(command.SOPInstanceUID),
+        # A command may have 64 KiB of it, and be sent again and again.
+        instance=ascii(command.SOPInstanceUID[:_LONGEST_LOGGED]),
         status=refusal.status,
         comment=ascii(refusal.comment),
         association=association,

@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.part10 import dataSetOffset
 from tests.badinputs.datasets import (
     BIG_ENDIAN,
@@ -468,3 +469,76 @@ class ToleranceTests(DataSetTestCase):
 
     def test_definedPixelDataInAnEncapsulatedSyntax(self) -> None:
         self.assertStored({INSTANCE: head() + PIXELS}, ["Pixel Data of defined length in an encapsulated syntax"], JPEG)
+
+
+class SettingsTests(DataSetTestCase):
+    """What a listener does of it that is told to be more patient with a peer, or less."""
+
+    def test_malformedInstancesRelaxed(self) -> None:
+        """No name leads out of the store, or is longer than a file system takes."""
+        names = (
+            "../../x",
+            "/etc/x",
+            "..",
+            "",
+            "1.2\\3",
+            "1.2\r\n3",
+            "\x1b[2J",
+            "\x7f",
+            "1" * 300,
+            "%" * 1000,
+            "\xe9" * 300,
+        )
+
+        def script(attack: Attack) -> None:
+            for name in names:
+                whole = head(name or INSTANCE) + PIXELS
+                attack.associate(RQ)
+                attack.send(storing(whole, name))
+                attack.expect("AC", "RSP 0000")
+                filename, stored, request = attack.events.calls[-1][1]
+                assert stored
+                attack.expectAlive()
+                assert request.association.quirks["relaxed: instanceUID"] == 1
+                announced = [args[0] for event, args in attack.events.calls if event == "OnStoreSetup"][-1]
+                for path in (filename, announced):
+                    assert len(os.path.basename(path)) <= 255, path
+                    assert os.path.normpath(path) == path, path
+                assert os.path.dirname(announced) == attack.listener.acceptor.storeDirectory, announced
+                attack.objects[os.path.basename(filename).removesuffix(".dcm")] = whole
+            assert len(attack.objects) == len(names)
+            attack.maximumLines = len(names)
+
+        self.eachWay(script, settings={"relaxations": {"PEER": ["instanceUID"]}})
+
+    def test_otherObjectsRelaxed(self) -> None:
+        """Stored as what they are, wherever the bytes were cut; what was cut, too."""
+
+        def script(attack: Attack) -> None:
+            for uid, data in (("1.2.33", head("1.2.33") + PIXELS), ("1", (head("1") + PIXELS)[:-9])):
+                attack.associate(RQ)
+                attack.send(storing(data))
+                attack.expect("AC", "RSP 0000")
+                self.assertEqual(attack.responses[0].elements[0x1000], INSTANCE.encode() + b"\0")
+                attack.expectAlive()
+                attack.objects[uid] = data
+            attack.maximumLines = 2
+
+        self.eachWay(script, settings={"relaxations": {"PEER": ["identity", "wholeness"]}})
+
+    def test_abortOnRefusal(self) -> None:
+        """Whatever still comes is discarded, and the connection closed."""
+
+        def script(attack: Attack) -> None:
+            attack.associate(RQ)
+            attack.send(storeRQ())
+            attack.expect("AC", "AB 0/0")
+            block = pData(pdv(3, 0, b"\x55" * 16378))
+            for _ in range(100):
+                attack.send(block)
+            attack.expect("AC", "AB 0/0")
+            self.assertEqual(attack.ends, ["aborted"])
+            if not attack.isOver:
+                attack.expectClosedAtARTIM()
+
+        self.eachWay(script, settings={"abortOnRefusal": True}, OnStoreSetup=StoreRefused(0xA700, "quota"))

@@ -320,6 +320,14 @@ class RequestTests(ServiceTestCase):
             ],
         )
 
+    def test_logLineIsBounded(self) -> None:
+        peer, connection = self.listen()
+        self.command(connection, peer, storeCommand(b"1" * 60_000))
+        self.data(connection, peer)
+        self.assertEqual(peer.statuses, [0x0117])
+        said = "refused with 0117 ('malformed SOP Instance UID') for <Association from 'PEER' at 127.0.0.1>"
+        self.assertEqual(self.logged, [f"object '{'1' * 128}' {said}"])
+
 
 DATA_FOLLOWS = {0x0800: b"\0\0"}
 
