@@ -148,11 +148,11 @@ class Acceptance:
             self._answered(answer, outcome)
             return
         deadline = Deadline(self._factory.clock, self._factory.configuration.connectionEventDeadline)
-        self._asking = deadline.of(answer, "OnConnection")
-        self._asking.addBoth(self._answeredLater, outcome)
+        self._asking = asking = deadline.of(answer, "OnConnection")
+        asking.addBoth(self._answeredLater, outcome)
         if self._isOver:
             # OnConnection aborted it, and answers all the same.
-            self._asking.cancel()
+            asking.cancel()
 
     def _answeredLater(self, answer: object, outcome: Negotiated) -> None:
         self._asking = None

@@ -48,10 +48,10 @@ class Admission(Generic[_Connection]):
             return None
         self.counts["connections closed for others"] += 1
         fullest = max(self._outsideOf, key=self._outsideOf.__getitem__)
-        longest = next(connection for connection, host in self._outside.items() if host == fullest)
-        # Now, not when it is closed: many connections are made in one turn of the reactor.
-        self._goFromOutside(longest)
-        return longest
+        crowded = next(connection for connection, host in self._outside.items() if host == fullest)
+        # Closed in the next turn only: of two that come in this one, each is to have another closed.
+        self._goFromOutside(crowded)
+        return crowded
 
     def admit(self, connection: _Connection, host: str, callingAETitle: str) -> AssociateRJ | None:
         """Take a connection inside and return None, or return the rejection where a limit is reached."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -63,28 +63,50 @@ class Deadline:
         """
         Return a Deferred that fires as C{awaited} does, or at the deadline fails with DeadlinePassed.
 
-        C{awaited} is cancelled then, as it is where the Deferred returned is cancelled. One that goes on all the same
-        is waited for no longer; what comes of it is dropped, and logged where it is a failure.
+        C{awaited} is cancelled first then, as it is where the Deferred returned is cancelled. One that goes on all the
+        same is waited for no longer; what comes of it is dropped, and logged where it is a failure.
 
         :param what: what is waited for, for the log.
         """
-        told: Deferred[_T] = Deferred(lambda told: awaited.cancel())
-        call = self._clock.callLater(self._seconds, self._passed, told, awaited)
-        awaited.addBoth(_fired, told, call, what)
-        return told
-
-    def _passed(self, told: Deferred[_T], awaited: Deferred[_T]) -> None:
-        told.errback(DeadlinePassed(f"{self._seconds:g} s"))
-        awaited.cancel()
+        return _Wait(self._clock, self._seconds, awaited, what).told
 
 
-def _fired(result: _T | Failure, told: Deferred[_T], call: IDelayedCall, what: str) -> None:
-    if call.active():
-        call.cancel()
-    if not told.called:
-        told.callback(result)
-    elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
-        _log.failure("{what} failed when it was no longer waited for", result, what=what)
+class _Wait(Generic[_T]):
+    """One Deferred of others, and the one that is told of it."""
+
+    __slots__ = ("_awaited", "_call", "_isOver", "_seconds", "_what", "told")
+
+    def __init__(self, clock: IReactorTime, seconds: float, awaited: Deferred[_T], what: str) -> None:
+        self.told: Deferred[_T] = Deferred(self._cancelled)
+        self._seconds = seconds
+        self._awaited = awaited
+        self._what = what
+        self._isOver = False
+        self._call = clock.callLater(seconds, self._passed)
+        awaited.addBoth(self._fired)
+
+    def _cancelled(self, told: Deferred[_T]) -> None:
+        # Without a wait there is no deadline, whether what was waited for lets itself be cancelled or not.
+        if self._call.active():
+            self._call.cancel()
+            self._awaited.cancel()
+
+    def _passed(self) -> None:
+        self._isOver = True
+        try:
+            self._awaited.cancel()
+        finally:
+            # What is cancelled may be code of the application, and have all of it cancelled.
+            if not self.told.called:
+                self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
+
+    def _fired(self, result: _T | Failure) -> None:
+        if self._call.active():
+            self._call.cancel()
+        if not (self._isOver or self.told.called):
+            self.told.callback(result)
+        elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
+            _log.failure("{what} failed when it was no longer waited for", result, what=self._what)
 
 
 class Watch:
@@ -164,18 +186,32 @@ class Watch:
         self.heard = self._clock.seconds()
         self.enter()
 
+    def goOn(self) -> None:
+        """The peer was held up since it was heard last: that time does not count."""
+        now = self._clock.seconds()
+        self._began += now - self.heard
+        self.heard = now
+        self._see()
+
     def enter(self) -> None:
         """The peer has begun something, with what was heard last."""
         self.inside = True
         self._began = self.heard
         self._receivedBefore = self.received
 
+    def _see(self) -> bool:
+        inside = self._isInside()
+        if inside and not self.inside:
+            self.enter()
+        self.inside = inside
+        return inside
+
     def _look(self) -> None:
         self._call = None
         now = self._clock.seconds()
         if self._held():
             self.restart()
-        inside = self.inside = self._isInside()
+        inside = self._see()
         patience = self._progress if inside else self._silence
         left = self.heard + patience - now
         if left <= 0:

@@ -204,6 +204,327 @@ class DeadlineTests(ListenerTestCase):
         self.assertNotIn("OnTimeout", self.names)
 
 
+class RateTests(ListenerTestCase):
+    """Inside a message a peer has to send 1,024 bytes a second, on the average of 60 s."""
+
+    def drip(self, peer: ScriptedPeer, data: bytes, each: float, seconds: float) -> float:
+        """Send the same again and again, after each so many seconds; return after how long the peer was aborted."""
+        passed = 0.0
+        while passed < seconds and peer.aborted is None:
+            self.advance(each)
+            passed += each
+            peer.send(data)
+            self.pump()
+        return passed
+
+    def assertTooSlow(self, peer: ScriptedPeer) -> None:
+        self.assertEqual(peer.aborted, Abort(0, 0))
+        self.assertEqual(self.names[-2:], ["OnTimeout", "OnAssocEnd"])
+        self.assertEqual(self.ends, ["timed out"])
+        self.assertEqual(self.names.count("OnTimeout"), 1)
+        self.assertIn("aborted here: less than 1024 bytes a second came for 60 s after", "".join(self.lines))
+        self.advance(30)
+        self.assertConnectionOver(peer)
+
+    def test_byteByByteInsideAPDU(self) -> None:
+        peer = self.associate()
+        peer.send(storeCommand() + pData(3, 0, bytes(100_000))[:20])
+        self.pump()
+        self.assertEqual(self.drip(peer, b"\0", 1, 300), 60)
+        self.assertTooSlow(peer)
+
+    def test_insideACommand(self) -> None:
+        peer = self.associate()
+        peer.send(pData(3, 1, bytes(40_000))[:20])
+        self.pump()
+        self.assertEqual(self.drip(peer, b"\0" * 500, 1, 300), 60)
+        self.assertTooSlow(peer)
+
+    def test_aPDVNowAndThen(self) -> None:
+        """However much it is in itself."""
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        self.assertEqual(self.drip(peer, pData(3, 0, bytes(16000)), 29, 600), 87)
+        self.assertTooSlow(peer)
+
+    def test_emptyPDVs(self) -> None:
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        self.assertEqual(self.drip(peer, pData(3, 0) * 10, 0.25, 600), 60)
+        self.assertTooSlow(peer)
+
+    def test_fastWhileItWasIdle(self) -> None:
+        """What came before the message does not count for it."""
+        peer = self.associate()
+        for number in range(1, 2000):
+            peer.echo(number)
+        self.pump()
+        self.advance(29)
+        peer.send(storeCommand())
+        self.pump()
+        self.assertEqual(self.drip(peer, pData(3, 0, b"12"), 1, 600), 60)
+        self.assertTooSlow(peer)
+
+    def test_storeThatWritesLater(self) -> None:
+        """Each write is waited for: that gives the peer no more time than it takes."""
+        self.hold("write")
+        peer = self.associate()
+        self.advance(0.5)
+        peer.send(storeCommand())
+        self.pump()
+        for _ in range(60):
+            self.assertIsNone(peer.aborted)
+            self.advance(0.9)
+            peer.send(pData(3, 0, b"12"))
+            self.pump()
+            self.advance(0.1)
+            self.store.sinks[0].fire("write")
+        # Of these 60 s it had 54 to itself.
+        for _ in range(5):
+            self.assertIsNone(peer.aborted)
+            self.advance(1)
+            peer.send(pData(3, 0))
+        self.advance(2)
+        self.assertTooSlow(peer)
+
+    def test_slowStore(self) -> None:
+        """One that takes a minute for each piece of a peer that is fast."""
+        self.listen(minimumRate=1_000_000)
+        self.hold("write")
+        peer = self.associate()
+        peer.send(storeCommand())
+        for _ in range(20):
+            peer.send(pData(3, 0, bytes(1000)))
+        for _ in range(20):
+            self.pump()
+            self.advance(61)
+            self.store.sinks[0].fire("write")
+        self.pump()
+        self.assertEqual(self.ends, [])
+
+    def test_slowButSteady(self) -> None:
+        whole = dataSet(size=620_000)
+        peer = self.associate()
+        peer.send(storeCommand())
+        stream = b"".join(pData(3, 0, whole[start : start + 16000]) for start in range(0, len(whole), 16000))
+        for start in range(0, len(stream), 1060):
+            self.advance(1)
+            peer.send(stream[start : start + 1060])
+        peer.send(pData(3, 2))
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+        self.assertGreater(self.clock.seconds(), 580)
+
+    def test_inBursts(self) -> None:
+        """Nothing for 40 s, then what is due for them."""
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        self.drip(peer, pData(3, 0, bytes(62_000)), 40, 1200)
+        self.assertEqual(self.ends, [])
+
+    def test_smallObjectsNowAndThen(self) -> None:
+        """Between messages no rate is asked for, however the store takes its time with each."""
+        for holds in ((), ("finish",)):
+            self.listen()
+            self.hold(*holds)
+            peer = self.associate()
+            for number in range(100):
+                peer.store(dataSet(f"1.2.{number}"), f"1.2.{number}")
+                self.pump()
+                self.advance(0.7)
+                if holds:
+                    self.store.sinks[number].fire("finish")
+                    self.pump()
+                self.advance(15)
+            self.assertEqual(peer.statuses, [0] * 100)
+
+    def test_beginsBehindAnAnswer(self) -> None:
+        """An object is answered, the peer is idle, and begins the next at any time: its minute begins there."""
+        for answered in (0.5, 29, 30.5, 59.5):
+            for idle in (0.1, 29.5, 30, 59.4, 60, 61, 119):
+                self.listen()
+                self.hold("finish")
+                peer = self.associate()
+                peer.store(dataSet(), "1.2.3")
+                self.pump()
+                self.advance(answered)
+                self.store.sinks[0].fire("finish")
+                self.pump()
+                self.advance(idle)
+                peer.send(storeCommand("1.2.4", 2))
+                self.pump()
+                self.drip(peer, pData(3, 0, bytes(2000)), 1, 130)
+                self.assertEqual(self.ends, [], (answered, idle))
+
+    def test_beginsInTheNextTurn(self) -> None:
+        """Where one chunk takes several turns: what ends it has begun then, and not when the last thing did."""
+        peer = self.associate()
+        peer.send(pData(3, 1, storeCommand()[12:20]))
+        self.pump()
+        peer.send(pData(3, 3, storeCommand()[20:]) + pData(3, 2, dataSet()))
+        for _ in range(299):
+            self.advance(1)
+        self.advance(0.9)
+        # 128 PDVs, the most that one turn takes, and then another object.
+        for messageID in (2, 3):
+            peer.send(storeCommand(messageID=messageID) + pData(3, 0) * 62 + pData(3, 2, dataSet()))
+        peer.send(storeCommand(messageID=4))
+        self.pump()
+        self.assertEqual(peer.statuses, [0] * 3)
+        self.drip(peer, pData(3, 0, bytes(2000)), 1, 130)
+        self.assertEqual(self.ends, [])
+
+    def test_any(self) -> None:
+        self.listen(minimumRate=0)
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        self.drip(peer, pData(3, 0, b"12"), 29, 3000)
+        self.assertEqual(self.ends, [])
+
+    def test_configured(self) -> None:
+        self.listen(minimumRate=100, progressDeadline=10)
+        peer = self.associate()
+        peer.send(storeCommand())
+        self.pump()
+        self.drip(peer, pData(3, 0, bytes(100)), 1, 100)
+        self.assertEqual(self.ends, [])
+        self.drip(peer, pData(3, 0, bytes(50)), 1, 100)
+        self.assertEqual(self.ends, ["timed out"])
+        self.assertIn("less than 100 bytes a second came for 10 s", "".join(self.lines))
+
+
+class WriteStallTests(ListenerTestCase):
+    """A peer that does not read what it is sent."""
+
+    def stalling(self) -> ScriptedPeer:
+        """Return a peer that has sent 5,000 C-ECHOs and reads no answer."""
+        peer = self.connect(capacity=65536)
+        peer.associate()
+        self.pump()
+        client(peer).paused = True
+        for number in range(5000):
+            peer.echo(number)
+        self.pump()
+        return peer
+
+    def test_stalled(self) -> None:
+        """It is not read either, what is kept for it is bounded, and in the end it is closed without a word."""
+        peer = self.stalling()
+        server = self.server(peer)
+        self.assertTrue(server.paused)
+        queued = len(server.unsent)
+        self.assertGreater(queued, server.bufferSize)
+        self.assertLess(queued, server.bufferSize + 200)
+        self.advance(59.9)
+        self.assertEqual((self.ends, server.closed, len(server.unsent)), ([], None, queued))
+        self.advance(0.1)
+        self.assertIsInstance(server.closed, ConnectionAborted)
+        self.assertEqual(self.names[-2:], ["OnTimeout", "OnAssocEnd"])
+        self.assertEqual(self.ends, ["timed out"])
+        self.assertIn("aborted here: it did not read for 60 s after", self.lines[-1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_readsInTime(self) -> None:
+        peer = self.stalling()
+        self.advance(59.9)
+        client(peer).paused = False
+        self.pump()
+        self.assertEqual(peer.statuses, [0] * 5000)
+        self.advance(599.9)
+        self.assertEqual(self.ends, [])
+
+    def test_eachTimeAnew(self) -> None:
+        peer = self.stalling()
+        for _ in range(10):
+            self.advance(50)
+            client(peer).paused = False
+            self.pump()
+            client(peer).paused = True
+            for number in range(5000):
+                peer.echo(number)
+            self.pump()
+        self.assertEqual(self.ends, [])
+        self.advance(60)
+        self.assertEqual(self.ends, ["timed out"])
+
+    def test_stalledForLessThanIsMuch(self) -> None:
+        """What fits the queue may stay there: the silence is what ends it."""
+        peer = self.associate()
+        client(peer).paused = True
+        for number in range(100):
+            peer.echo(number)
+        self.pump()
+        for _ in range(9):
+            self.advance(60)
+        self.assertEqual(self.ends, [])
+        self.advance(60)
+        self.assertIn("nothing came for 600 s", self.lines[-1])
+
+    def test_noTimeIsLost(self) -> None:
+        """It was not heard while it was not read: its time to go on with what it had begun is whole."""
+        peer = self.connect(capacity=65536)
+        peer.associate()
+        self.pump()
+        client(peer).paused = True
+        for number in range(5000):
+            peer.echo(number)
+        peer.send(storeCommand() + pData(3, 0, dataSet()[:50]))
+        self.pump()
+        self.advance(59.5)
+        client(peer).paused = False
+        self.pump()
+        self.advance(59.9)
+        self.assertEqual(self.ends, [])
+        peer.send(pData(3, 2, dataSet()[50:]))
+        self.pump()
+        self.assertEqual(peer.statuses, [0] * 5001)
+
+    def test_stalledWhenItEnds(self) -> None:
+        """ARTIM, or this, whichever is earlier; and its end has been told."""
+        for ARTIM in (60, 20):
+            self.listen(ARTIM=ARTIM, writeStallDeadline=40)
+            peer = self.stalling()
+            self.accepted[0].abort()
+            self.pump()
+            self.assertEqual(self.ends, ["aborted"])
+            self.advance(min(ARTIM, 40) - 0.1)
+            self.assertIsNone(self.server(peer).closed)
+            self.advance(0.1)
+            self.assertIsInstance(self.server(peer).closed, ConnectionAborted)
+            self.assertEqual(self.ends, ["aborted"])
+            self.assertNotIn("OnTimeout", self.names)
+
+    def test_configured(self) -> None:
+        self.listen(writeStallDeadline=7)
+        self.stalling()
+        self.advance(6.9)
+        self.assertEqual(self.ends, [])
+        self.advance(0.1)
+        self.assertEqual(self.ends, ["timed out"])
+        self.assertIn("it did not read for 7 s", self.lines[-1])
+
+    def test_stop(self) -> None:
+        """A stop does not wait for it longer than for any other."""
+        self.stalling()
+        stopped: list[None] = []
+        self.factory.stop(20).addCallback(stopped.append)
+        self.advance(20)
+        self.assertEqual(stopped, [None])
+        self.assertEqual(self.ends, ["aborted"])
+
+    def test_others(self) -> None:
+        """Nobody else notices."""
+        self.stalling()
+        peer = self.associate()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        self.assertEqual(peer.statuses, [0])
+
+
 class StopTests(ListenerTestCase):
     def stop(self, deadline: float = 20) -> list[list[str]]:
         """Stop; the list gets the events so far when the Deferred fires."""

@@ -53,7 +53,7 @@ class PendingTests(ListenerTestCase):
             self.assertEqual(self.names, atOnce)
             # What is still awaited has a deadline, and nothing else has a timer.
             for call in self.clock.getDelayedCalls():
-                self.assertIn("Deadline._passed", str(call))
+                self.assertIn("_passed", str(call))
             fire()
             self.pump()
             self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -361,9 +361,16 @@ class ShareTests(ListenerTestCase):
     def test_share(self) -> None:
         share = self.factory.share
         self.assertEqual(share, 524288)
-        for receiving, expected in ((1, 524288), (16, 524288), (17, 493447), (512, 16384), (1024, 8192), (5000, 8192)):
+        for receiving, *expected in (
+            (1, 524288, 128),
+            (16, 524288, 128),
+            (17, 493447, 120),
+            (512, 16384, 4),
+            (1024, 8192, 4),
+            (5000, 8192, 4),
+        ):
             self.factory.receivingChanged(receiving)
-            self.assertEqual(self.factory.share, expected)
+            self.assertEqual([self.factory.share, self.factory.PDVs], expected)
             self.factory.receivingChanged(-receiving)
         self.assertEqual(self.factory.share, 524288)
 

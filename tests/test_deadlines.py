@@ -4,6 +4,8 @@ Timers: what is called when, and that nothing is left on the clock.
 
 from __future__ import annotations
 
+import gc
+
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -154,8 +156,73 @@ class DeadlineTests(SynchronousTestCase):
         told = Deadline(self.clock, 15).of(Deferred.fromCoroutine(stubborn()), "it")
         told.cancel()
         self.failureResultOf(told, CancelledError)
+        self.failureResultOf(self.told, CancelledError)
+        # Nobody waits any more: there is no deadline that could pass.
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         more.callback("too late")
-        self.awaited.addErrback(lambda failure: None)
+
+    def test_cancelledFirst(self) -> None:
+        """What was late is cancelled before anything follows from that; what it answers then comes too late."""
+        happened: list[str] = []
+
+        def canceller(awaited: Deferred[str]) -> None:
+            happened.append("cancelled")
+            awaited.callback("too late")
+
+        awaited: Deferred[str] = Deferred(canceller)
+        told = Deadline(self.clock, 15).of(awaited, "it").addBoth(lambda failure: happened.append(str(failure.type)))
+        self.clock.advance(15)
+        self.assertEqual(happened, ["cancelled", str(DeadlinePassed)])
+        self.successResultOf(told)
+        self.failureResultOf(self.told, DeadlinePassed)
+
+    def test_answersWhenCancelled(self) -> None:
+        """Cancelled by who waits, and not by the deadline: its answer counts."""
+        awaited: Deferred[str] = Deferred(lambda awaited: awaited.callback("done"))
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        told.cancel()
+        self.assertEqual(self.successResultOf(told), "done")
+        self.told.cancel()
+
+    def test_cancellerFails(self) -> None:
+        """Whoever waits is told all the same."""
+
+        def canceller(awaited: Deferred[str]) -> None:
+            raise ValueError("no")
+
+        self.told.cancel()
+        awaited: Deferred[str] = Deferred(canceller)
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        self.assertRaises(ValueError, self.clock.advance, 15)
+        self.failureResultOf(told, DeadlinePassed)
+
+    def test_cancelledByItsCanceller(self) -> None:
+        """An event that is cancelled aborts its association, and that cancels what is waited for."""
+        cancelled: list[Deferred[str]] = []
+
+        def canceller(awaited: Deferred[str]) -> None:
+            cancelled.append(awaited)
+            told.cancel()
+
+        self.told.cancel()
+        awaited: Deferred[str] = Deferred(canceller)
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        self.clock.advance(15)
+        self.failureResultOf(told, CancelledError)
+        self.assertEqual(cancelled, [awaited])
+
+    def test_noCycle(self) -> None:
+        """Nothing is left to the garbage collector, which runs rarely: there is one of these for each object."""
+        self.told.cancel()
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        awaited: Deferred[str] = Deferred()
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        awaited.callback("done")
+        self.assertEqual(self.successResultOf(told), "done")
+        del awaited, told
+        self.assertEqual(gc.collect(), 0)
 
 
 class WatchTests(SynchronousTestCase):
@@ -287,7 +354,7 @@ class WatchTests(SynchronousTestCase):
         self.pass_(3600)
         self.assertEqual(self.expired, [])
         self.held = False
-        self.watch.restart()
+        self.watch.goOn()
         self.pass_(599.875)
         self.assertEqual(self.expired, [])
         self.pass_(0.125)
@@ -299,11 +366,70 @@ class WatchTests(SynchronousTestCase):
         self.watch.enter()
         self.pass_(90)
         self.held = False
-        self.watch.restart()
+        self.watch.goOn()
         self.drip(105, 59)
         self.assertEqual(self.expired, [])
         self.drip(90, 65)
         self.assertEqual(len(self.expired), 1)
+
+    def test_heldForShortTimes(self) -> None:
+        """Each piece is waited for, as where a store writes in threads: the peer's own time is judged still."""
+        for size, count in ((90, 68), (110, 300)):
+            self.setUp()
+            self.isInside = True
+            self.watch.enter()
+            for _ in range(count):
+                self.pass_(1)
+                self.hear(size)
+                self.pass_(0.125)
+                self.watch.goOn()
+            self.assertEqual(self.how, ["less than 100 bytes a second came for 60 s"][: size == 90])
+
+    def test_heldForLongTimes(self) -> None:
+        """What it cannot help is not the peer's fault: of 20 s, it had one for its 110 bytes."""
+        self.isInside = True
+        self.watch.enter()
+        for _ in range(100):
+            self.pass_(1)
+            self.hear(110)
+            self.held = True
+            self.pass_(19)
+            self.held = False
+            self.watch.goOn()
+        self.assertEqual(self.expired, [])
+
+    def test_nothingBegunBehindAnAnswer(self) -> None:
+        """With its answer the peer is in the middle of nothing: what it sends then begins with its first bytes."""
+        for answered in range(1, 240):
+            self.setUp()
+            self.isInside = True
+            self.hear(10)
+            self.watch.enter()
+            self.pass_(answered / 4)
+            self.isInside = False
+            self.watch.goOn()
+            self.assertFalse(self.watch.inside)
+            self.pass_(119.5 - answered / 4)
+            self.isInside = True
+            self.hear(10)
+            if not self.watch.inside:
+                self.watch.enter()
+            self.drip(105, 59)
+            self.assertEqual(self.expired, [])
+            self.drip(90, 70)
+            self.assertEqual(len(self.expired), 1)
+
+    def test_beganUnseen(self) -> None:
+        """What is begun with bytes that were heard before, and used only now, is not as old as the last thing was."""
+        self.isInside = True
+        self.watch.enter()
+        self.pass_(1)
+        self.isInside = self.watch.inside = False
+        self.pass_(58)
+        self.hear(10)
+        self.isInside = True
+        self.drip(105, 59)
+        self.assertEqual(self.expired, [])
 
     def test_silenceShorterThanProgress(self) -> None:
         self.watch.stop()

@@ -257,7 +257,10 @@ def tellOfFailure(service: StorageService, request: StoreRequest) -> Deferred[ob
 
 
 def _abortFailed(failure: Failure) -> None:
-    _log.failure("clearing up after an object failed", failure)
+    if failure.check(DeadlinePassed):
+        _log.error("clearing up after an object: no answer within {seconds}", seconds=failure.value)
+    else:
+        _log.failure("clearing up after an object failed", failure)
 
 
 def _eventFailed(failure: Failure) -> None:

@@ -30,12 +30,9 @@ from tests.badinputs.inputs import (
     store,
     storeRQ,
 )
-from tests.badinputs.oracle import Attack, BadInputTestCase, notYet
+from tests.badinputs.oracle import Attack, BadInputTestCase
 from tests.badinputs.peers import WHOLE
 from tests.stores.filestores import ManualPool
-
-NO_EVENT_DEADLINES = "deadlines of events"
-NO_WINDOW = "several operations in progress at once"
 
 #: How a peer goes, and what OnAssocEnd is told.
 WAYS_TO_GO: tuple[tuple[Callable[[Attack], object], str], ...] = (
@@ -207,7 +204,6 @@ class FloodWhileAwaitedTests(BadInputTestCase):
 class EventDeadlineTests(BadInputTestCase):
     """Events that never answer."""
 
-    @notYet(NO_EVENT_DEADLINES)
     def test_OnConnection(self) -> None:
         def script(attack: Attack) -> None:
             held = attack.events.answers["OnConnection"] = Held()
@@ -240,11 +236,9 @@ class EventDeadlineTests(BadInputTestCase):
 
         self.eachWay(script, settings={"eventDeadline": 60})
 
-    @notYet(NO_EVENT_DEADLINES)
     def test_OnStoreSetup(self) -> None:
         self.assertRefused("OnStoreSetup")
 
-    @notYet(NO_EVENT_DEADLINES)
     def test_OnStoreDone(self) -> None:
         """Undone: the name goes again."""
         self.assertRefused("OnStoreDone")
@@ -356,7 +350,6 @@ class AsynchronousTests(BadInputTestCase):
 
         self.eachWay(script)
 
-    @notYet(NO_WINDOW)
     def test_messageIDInUse(self) -> None:
         """Refused at once: its answer could not be told from the other's."""
 
@@ -397,7 +390,6 @@ class AsynchronousTests(BadInputTestCase):
 
         self.eachWay(script)
 
-    @notYet(NO_WINDOW)
     def test_goneWithFiveOutstanding(self) -> None:
         """What was in progress runs to its end; what still waited for room never happened."""
 

@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 from dcxtwisted import DCXACC, Configuration
 from dcxtwisted.testing import RecordingEvents
 from tests.badinputs.inputs import RQ, dataSet, echoRQ, store
-from tests.badinputs.oracle import notYet, openDescriptors
+from tests.badinputs.oracle import openDescriptors
 from tests.loopback import LoopbackPeer, connect
 
 reactor: Any = _reactor
@@ -163,7 +163,6 @@ class LoopbackTests(TestCase):
         yield self.sing("1.9.0")
         yield self.judge()
 
-    @notYet("limits of connections and associations")
     @inlineCallbacks
     def test_idleConnectionsBeyondTheLimit(self) -> Generator[Deferred[Any], Any, None]:
         yield self.start(maximumConnectionsBeforeAssociation=50)

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dcxtwisted.acceptance import Association
+from dcxtwisted.configuration import Configuration
 from dcxtwisted.dataset import Head
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
@@ -292,21 +293,25 @@ class Listener(ListenerInMemory):
         memory: IStore,
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
-        settings: Mapping[str, Any] = {},  # only read
+        configuration: Configuration | None = None,
     ) -> None:
-        super().__init__(events, store)
+        super().__init__(events, store, configuration)
+        settings = self.acceptor.configuration
+        eventDeadline = Deadline(self.clock, settings.eventDeadline)
         self.storage = StorageService(
             events,
             store,
             files,
             memory,
             root,
-            Deadline(self.clock, 60),
-            Deadline(self.clock, 300),
+            eventDeadline,
+            Deadline(self.clock, settings.storeDeadline),
             participants,
-            **settings,
+            strict=settings.strict,
+            relaxations=settings.relaxations,
+            abortOnRefusal=settings.abortOnRefusal,
         )
-        self.verification = VerificationService(events, Deadline(self.clock, 60))
+        self.verification = VerificationService(events, eventDeadline)
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
 
         def find(abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None) -> Container[str] | None:
@@ -386,14 +391,10 @@ class ServiceTestCase(SynchronousTestCase):
         participants: Sequence[IStoreParticipant] = (),
         root: str = "/root",
         callingAE: bytes = b"PEER            ",
-        settings: Mapping[str, Any] = {},  # only read
+        configuration: Configuration | None = None,
         **proposal: Any,
     ) -> tuple[ScriptedPeer, MemoryConnection]:
-        """
-        Return a peer that is associated with a new listener.
-
-        :param settings: of the storage service.
-        """
+        """Return a peer that is associated with a new listener."""
         listener = Listener(
             self.events() if events is None else events,
             self.store() if store is None else store,
@@ -401,7 +402,7 @@ class ServiceTestCase(SynchronousTestCase):
             self.store() if memory is None else memory,
             participants,
             root,
-            settings,
+            configuration,
         )
         peer, connection = listener.connect()
         request = associateRQ(implementationClassUID="1.2.826.1", **proposal)

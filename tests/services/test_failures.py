@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from dcxtwisted.configuration import Configuration
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IN_MEMORY
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
@@ -211,7 +212,7 @@ class AbortOnRefusalTests(ServiceTestCase):
         """Send a command, and assert that it has the association aborted, and nothing else came back."""
         events = self.events(**answers)
         peer, connection = self.listen(
-            events, self.store() if store is None else store, settings={"abortOnRefusal": True}
+            events, self.store() if store is None else store, configuration=Configuration(abortOnRefusal=True)
         )
         association = self.associationOf(peer)
         self.command(connection, peer, command)

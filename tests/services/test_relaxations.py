@@ -10,7 +10,8 @@ from typing import Any
 
 from pydicom import dcmread
 
-from dcxtwisted.checks import Check, relaxationsFrom
+from dcxtwisted.checks import Check
+from dcxtwisted.configuration import Configuration
 from dcxtwisted.dataset import Wholeness
 from dcxtwisted.interfaces import IN_MEMORY
 from dcxtwisted.part10 import dataSetOffset
@@ -36,8 +37,8 @@ class RelaxationTestCase(ServiceTestCase):
     def relaxed(self, *checks: Check, **how: Any) -> tuple[ScriptedPeer, MemoryConnection]:
         """Associate with a listener that relaxes these checks; the rest is as for ``listen``."""
         events = how.pop("events", None) or self.events()
-        settings = {"relaxations": relaxationsFrom({"PEER": checks}), **how.pop("settings", {})}
-        return self.listen(events, self.files, settings=settings, **how)
+        configuration = Configuration(relaxations={"PEER": checks} if checks else {}, strict=how.pop("strict", False))
+        return self.listen(events, self.files, configuration=configuration, **how)
 
     def sendRaw(
         self, connection: MemoryConnection, peer: ScriptedPeer, command: bytes, data: bytes = DATA
@@ -215,7 +216,7 @@ class StrictTests(RelaxationTestCase):
     """The class of the command against the one of the context."""
 
     def answer(self, *checks: Check, **settings: Any) -> tuple[int, str, dict[str, int]]:
-        peer, connection = self.relaxed(*checks, settings=settings)
+        peer, connection = self.relaxed(*checks, **settings)
         response = self.sendRaw(connection, peer, storeCommand(SOPClassUID=MR.encode()), dataSet(SOPClassUID=MR))
         return peer.statuses[0], comment(response), dict(self.associationOf(peer).quirks)
 
@@ -226,7 +227,7 @@ class StrictTests(RelaxationTestCase):
         self.assertEqual(self.answer(Check.CONTEXT, strict=True), (0, "", {**counted, "relaxed: context": 1}))
 
     def test_othersAreServed(self) -> None:
-        peer, connection = self.relaxed(Check.IDENTITY, settings={"strict": True})
+        peer, connection = self.relaxed(Check.IDENTITY, strict=True)
         self.sendRaw(connection, peer, storeCommand())
         self.sendRaw(connection, peer, storeCommand(SOPClassUID=None))
         self.assertEqual(peer.statuses, [0, 0])
@@ -300,7 +301,7 @@ class WholenessTests(RelaxationTestCase):
     def test_cutByTheAssociation(self) -> None:
         """What was not wholly received is not stored, whatever is relaxed."""
         store = FakeStore(self.log)
-        peer, connection = self.listen(store=store, settings={"relaxations": relaxationsFrom({"PEER": list(Check)})})
+        peer, connection = self.listen(store=store, configuration=Configuration(relaxations={"PEER": list(Check)}))
         self.command(connection, peer, storeCommand())
         peer.abort()
         connection.pump()

@@ -285,6 +285,12 @@ class OtherUIDsTests(FileStoreTestCase):
         for name in self.files():
             self.assertTrue(self.content(name).startswith(leadOf(StoreRequest("1.2.3"))))
 
+    def test_noData(self) -> None:
+        sink = self.openSink(self.store, StoreRequest("1.2.3.4"))
+        self.assertEqual(self.finish(sink).size, 0)
+        sink.keep()
+        self.assertEqual(self.content(), leadOf(StoreRequest("1.2.3")))
+
     def test_failing(self) -> None:
         """Nothing is left, and the sender is told that it was the disk."""
         failures: list[Any] = [lambda *args: 0, lambda *args: self.raiseFull()]

@@ -611,6 +611,21 @@ class ClosingTests(SynchronousTestCase):
         core.feed(ABORT_BYTES)
         self.assertEqual(drained(core), [STOP, CLOSE])
 
+    def test_asManyAsAreOnTheirWay(self) -> None:
+        """A thousand PDUs are passed over; behind them all that comes is, unread: it would take time for ever."""
+        for count, events, state in ((1000, [STOP, CLOSE], State.IDLE), (1001, [], State.AWAITING_TRANSPORT_CLOSE)):
+            for chunks in ([DATA_BYTES * count + ABORT_BYTES], [*[DATA_BYTES] * count, ABORT_BYTES]):
+                core = coreIn("Sta13")
+                happened = []
+                for chunk in chunks:
+                    core.feed(chunk)
+                    happened += drained(core)
+                self.assertEqual((happened, core.state), (events, state))
+                core.feed(RQ_BYTES + INVALID_BYTES)
+                self.assertEqual(drained(core), [])
+        core.ARTIMExpired()
+        self.assertEqual((drained(core), core.state), ([STOP, CLOSE], State.IDLE))
+
     def test_ignored(self) -> None:
         """All that the table ignores, and then A-ABORT: closed at once."""
         ignored = AC_BYTES + RJ_BYTES + DATA_BYTES + RELEASE_RQ_BYTES + RELEASE_RP_BYTES + data(b"", b"", b"x")
