@@ -5,6 +5,7 @@ An event-driven DICOM Storage SCP and network listener for Twisted.
 of the package, from the bottom up:
 
 - ``errors``, ``statuses``, ``uids``: exceptions, DIMSE statuses, tables of SOP classes and transfer syntaxes
+- ``checks``, ``filenames``: the checks that can be relaxed for a sender, and values as they may stand in file names
 - ``part10``, ``dataset``: file meta information, and the scanner that reads a data set as it passes
 - ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
 - ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
