@@ -119,6 +119,7 @@ class DCXACC(Service):
             _transferSyntaxes(services),
             self._makeProvider,
             self.memory.take,
+            self.memory.giveUp,
         )
 
     def _makeMemory(self) -> MemoryStore:

@@ -39,6 +39,7 @@ class AssociationFactory:
 
     :param makeProvider: joins an association that is accepted with what serves its messages.
     :param takeStoredObject: hands over the oldest object in memory that came on an association.
+    :param giveUp: called when all associations are aborted: has end what outlives them and may wait for long.
     :ivar associations: every accepted association that is not over.
     :ivar admission: who may come in.
     :ivar share: what one peer may take of a reactor turn, in bytes.
@@ -54,12 +55,14 @@ class AssociationFactory:
             [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
         ],
         takeStoredObject: Callable[[IAssociation], IObjectInMemory | None] = lambda association: None,
+        giveUp: Callable[[], object] = lambda: None,
     ) -> None:
         self.configuration = configuration
         self.events = events
         self.clock = clock
         self.makeProvider = makeProvider
         self.takeStoredObject = takeStoredObject
+        self._giveUp = giveUp
         self.supported = Supported(
             transferSyntaxes,
             configuration.maximumLength,
@@ -193,3 +196,4 @@ class AssociationFactory:
         for protocol in list(self.protocols):
             protocol.abort()
             protocol.abortConnection()
+        self._giveUp()

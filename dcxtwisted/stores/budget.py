@@ -4,7 +4,9 @@ Bytes of memory that objects share: who holds how many, and who waits for more.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
+from itertools import count
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -16,17 +18,22 @@ from dcxtwisted.statuses import OUT_OF_RESOURCES
 
 class Holder(Protocol):
     """
-    What holds bytes.
+    What holds bytes. Both attributes are the budget's, and 0 at first.
 
-    :ivar held: how many, counted by the budget; 0 at first.
+    :ivar held: how many.
+    :ivar turn: its place among all holders, by when it first asked for any.
     """
 
     held: int
+    turn: int
 
 
 class Budget:
     """
     So many bytes for all holders together; they count as they are needed, whatever anybody claims to need later.
+
+    Those who wait are served by when they first asked for anything, not by when they began to wait. So the oldest has
+    all that becomes free until it is done, and does not end as one of many that are half done.
 
     :ivar held: bytes held now.
     """
@@ -38,14 +45,19 @@ class Budget:
         self.held = 0
         self._limit = limit
         self._reactor = reactor
-        # Not dicts: what is taken first is what came first, and a dict then looks through all that went before it.
+        self._turns = count(1)
+        # In order of their turns, which no dict is: removing the first of many again and again it gets ever slower.
         self._holders: OrderedDict[Holder, None] = OrderedDict()
-        self._waiting: OrderedDict[Holder, tuple[int, Deferred[None]]] = OrderedDict()
+        self._waiting: dict[int, tuple[Holder, int, Deferred[None]]] = {}
+        self._order: list[int] = []
         self._look: IDelayedCall | None = None
 
     def reserve(self, holder: Holder, size: int) -> bool:
-        """Count bytes for a holder; False, and nothing counted, where there is no room or others came first."""
-        if self.held + size > self._limit or self._waiting:
+        """Count bytes for a holder; False, and nothing counted, where there is no room or an older one waits."""
+        turn = holder.turn
+        if not turn:
+            turn = holder.turn = next(self._turns)
+        if self.held + size > self._limit or (self._order and self._order[0] < turn):
             return False
         self._count(holder, size)
         return True
@@ -58,17 +70,18 @@ class Budget:
 
     def whenRoom(self, holder: Holder, size: int) -> Deferred[None]:
         """
-        Return a Deferred that fires when bytes are counted for a holder: when there is room, first come first served.
+        Return a Deferred that fires when bytes are counted for a holder that could not reserve them.
 
         It fails with StoreRefused where it could wait for ever: everybody who holds anything waits for more. Then the
-        youngest of them goes, which is the only one where it alone is too large.
+        youngest of them goes.
 
         :raises StoreRefused: there never will be room.
         """
         if holder.held + size > self._limit:
             raise StoreRefused(OUT_OF_RESOURCES, "object larger than the memory budget")
         waiting: Deferred[None] = Deferred(lambda ignored: self._withdraw(holder))
-        self._waiting[holder] = size, waiting
+        self._waiting[holder.turn] = holder, size, waiting
+        insort(self._order, holder.turn)
         self._lookSoon()
         return waiting
 
@@ -78,35 +91,48 @@ class Budget:
         if released:
             self.held -= released
             del self._holders[holder]
-        if holder in self._waiting:
-            self._waiting[holder][1].cancel()
+        if holder.turn in self._waiting:
+            self._waiting[holder.turn][2].cancel()
         self._lookSoon()
 
+    def giveUp(self) -> None:
+        """Refuse all who wait: the listener stops, and they had their time."""
+        while self._order:
+            self._refuse(self._order[-1], "stopping")
+
     def _withdraw(self, holder: Holder) -> None:
-        del self._waiting[holder]
+        self._remove(holder.turn)
         self._lookSoon()
+
+    def _remove(self, turn: int) -> tuple[Holder, int, Deferred[None]]:
+        del self._order[bisect_left(self._order, turn)]
+        return self._waiting.pop(turn)
+
+    def _refuse(self, turn: int, comment: str) -> None:
+        _, _, waiting = self._remove(turn)
+        waiting.errback(StoreRefused(OUT_OF_RESOURCES, comment))
 
     def _lookSoon(self) -> None:
         # In a turn of its own: what goes on may ask the application, which may be what has just taken an object.
         if self._look is not None:
-            if not self._waiting:
+            if not self._order:
                 self._look.cancel()
                 self._look = None
-        elif self._waiting:
+        elif self._order:
             assert self._reactor is not None
             self._look = self._reactor.callLater(0, self._lookNow)
 
     def _lookNow(self) -> None:
-        """Let go on whoever can, in the order in which they began to wait."""
+        """Let go on whoever can."""
         self._look = None
-        while self._waiting:
-            holder, (size, waiting) = next(iter(self._waiting.items()))
+        while self._order:
+            turn = self._order[0]
+            holder, size, waiting = self._waiting[turn]
             if self.held + size <= self._limit:
-                del self._waiting[holder]
+                self._remove(turn)
                 self._count(holder, size)
                 waiting.callback(None)
-            elif all(other in self._waiting for other in self._holders):
-                _, stuck = self._waiting.pop(next(reversed(self._holders)))
-                stuck.errback(StoreRefused(OUT_OF_RESOURCES, "memory budget exhausted"))
+            elif all(other.turn in self._waiting for other in self._holders):
+                self._refuse(next(reversed(self._holders)).turn, "memory budget exhausted")
             else:
                 return

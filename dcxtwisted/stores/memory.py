@@ -162,7 +162,7 @@ class MemoryStore:
         self.budget = Budget(budget, reactor)
         self.spillSpace = SpillSpace(spillBudget, directory, threads)
         self._reactor = reactor
-        # As in Budget: the oldest is what is asked for.
+        # As in Budget: it is always the first that goes.
         self._untaken: OrderedDict[MemorySink, ObjectInMemory] = OrderedDict()
         self._byAssociation: dict[IAssociation, OrderedDict[MemorySink, ObjectInMemory]] = {}
 
@@ -213,6 +213,10 @@ class MemoryStore:
             if not ofAssociation:
                 del self._byAssociation[withdrawn.association]
 
+    def giveUp(self) -> None:
+        """Have no sender wait any longer: the listener stops."""
+        self.budget.giveUp()
+
     def clear(self) -> int:
         """Forget what was not taken; return how many objects that were."""
         count = self.untaken
@@ -227,13 +231,14 @@ class MemorySink:
     One object on its way into memory.
 
     :ivar held: bytes in memory that are counted for it.
+    :ivar turn: its place among those that wait for more.
     """
 
-    __slots__ = ("_data", "_kept", "_leadSize", "_request", "_spilled", "_store", "_uncounted", "held")
+    __slots__ = ("_data", "_kept", "_leadSize", "_request", "_spilled", "_store", "_uncounted", "held", "turn")
 
     def __init__(self, store: MemoryStore, request: IStoreRequest) -> None:
         lead = leadOf(request)
-        self.held = 0
+        self.held = self.turn = 0
         self._store = store
         self._request = request
         self._data = bytearray(lead)

@@ -612,6 +612,28 @@ class WaitingTests(MemoryTestCase):
         for sink in sinks:
             sink.abort()
 
+    def test_oldestFirst(self) -> None:
+        """It counts who came first, not who began to wait first; who came before all that wait needs not."""
+        store = self.makeStore(3, 1000)
+        done = self.finish(store, bytes(800))
+        old, young = (self.receive(store, bytes(10)) for _ in range(2))
+        late = self.waiting(young, bytes(181))
+        self.assertIsNone(old.write(memoryview(bytes(80))))
+        early = self.waiting(old, bytes(101))
+        self.turn()
+        self.successResultOf(done.abort())
+        self.turn()
+        self.successResultOf(early)
+        self.successResultOf(late)
+        early, late = self.waiting(old, bytes(BESIDE + 700)), self.waiting(young, bytes(BESIDE + 100))
+        self.turn()
+        self.assertNoResult(early)
+        self.assertDeferredRefused("memory budget exhausted", late)
+        self.successResultOf(young.abort())
+        self.turn()
+        self.successResultOf(early)
+        old.abort()
+
     def test_tooLarge(self) -> None:
         """What all the budget is too small for does not wait."""
         store = self.makeStore(1, 1000)
@@ -681,12 +703,12 @@ class WaitingTests(MemoryTestCase):
         self.assertDeferredRefused("memory budget exhausted", waiting[0])
         self.successResultOf(young.abort())
         self.turn()
-        self.successResultOf(first)
-        self.assertNoResult(waiting[1])
-        self.successResultOf(empty.abort())
-        self.turn()
         self.successResultOf(waiting[1])
-        old.abort()
+        self.assertNoResult(first)
+        self.successResultOf(old.abort())
+        self.turn()
+        self.successResultOf(first)
+        empty.abort()
 
     def test_cancelled(self) -> None:
         """Who no longer waits makes way for who came next."""
