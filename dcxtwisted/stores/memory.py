@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 #: Bytes that each object counts with beside its file: what is kept of a request takes 2 KiB, and where it is the only
 #: one of its association, what is kept of that 8 KiB.
 PER_OBJECT: Final = 8192
-# Up to here a copy costs less than the spare room behind a buffer that has grown, an eighth of it. Beyond, that room is
-# address space which was never touched.
-_COPIED: Final = 1 << 20
 
 
 @implementer(IObjectInMemory)
@@ -49,7 +46,7 @@ _COPIED: Final = 1 << 20
 class ObjectInMemory:
     """An object that was received into memory; the attributes are those of ``IObjectInMemory``."""
 
-    _buffer: bytes | bytearray | mmap = attrs.field(repr=False)
+    _buffer: bytes | mmap = attrs.field(repr=False)
     SOPClassUID: str
     SOPInstanceUID: str
     transferSyntaxUID: str
@@ -61,7 +58,7 @@ class ObjectInMemory:
     @property
     def data(self) -> memoryview:
         """The Part 10 file, which can only be read."""
-        return memoryview(self._buffer).toreadonly()
+        return memoryview(self._buffer)
 
     @property
     def callingAETitle(self) -> str:
@@ -79,7 +76,7 @@ class ObjectInMemory:
         return self.association.callingHost
 
     def __bytes__(self) -> bytes:
-        return bytes(self._buffer)  # the same where it is bytes already
+        return bytes(self._buffer)  # not copied where it is bytes
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -234,14 +231,15 @@ class MemorySink:
     :ivar turn: its place among those that wait for more.
     """
 
-    __slots__ = ("_data", "_kept", "_leadSize", "_request", "_spilled", "_store", "_uncounted", "held", "turn")
+    __slots__ = ("_file", "_kept", "_leadSize", "_request", "_spilled", "_store", "_uncounted", "held", "turn")
 
     def __init__(self, store: MemoryStore, request: IStoreRequest) -> None:
         lead = leadOf(request)
         self.held = self.turn = 0
         self._store = store
         self._request = request
-        self._data = bytearray(lead)
+        self._file = BytesIO()
+        self._file.write(lead)
         self._leadSize = len(lead)
         # Counted with the first bytes of the data set: there may be no room yet.
         self._uncounted = len(lead) + PER_OBJECT
@@ -256,7 +254,7 @@ class MemorySink:
         if not self._store.budget.reserve(self, size):
             return self._overflow(view, size)
         self._uncounted = 0
-        self._data += view
+        self._file.write(view)
         return None
 
     def _overflow(self, view: memoryview, size: int) -> Deferred[None] | None:
@@ -266,26 +264,29 @@ class MemorySink:
         if overflow is MemoryOverflow.WAIT:
             waiting = self._store.budget.whenRoom(self, size)
             self._uncounted = 0
-            return waiting.addCallback(_append, self._data, bytes(view))
+            return waiting.addCallback(self._append, bytes(view))
         raise StoreRefused(OUT_OF_RESOURCES, "memory budget exhausted")
 
     def _spill(self, view: memoryview) -> Deferred[None] | None:
         """Go on in a file, with all there is so far."""
         self._spilled = self._store.spillSpace.create()
-        data, self._data = self._data, bytearray()
-        data += view
-        writing = self._spilled.write(data)
+        self._file.write(view)
+        writing = self._spilled.write(self._takeBytes())
         if writing is not None:
             return writing.addCallback(self._written)
         self._written(None)
         return None
+
+    def _append(self, ignored: None, data: bytes) -> None:
+        self._file.write(data)
 
     def _written(self, ignored: None) -> None:
         self._store.budget.release(self)
 
     def finish(self, head: Head) -> StoredObject:
         """See ``IStoreSink.finish``; the object can be taken from now on."""
-        request, buffer = self._request, self._whole()
+        request = self._request
+        buffer = self._takeBytes() if self._spilled is None else self._spilled.mapped()
         self._store.offer(
             self,
             ObjectInMemory(
@@ -301,11 +302,10 @@ class MemorySink:
         )
         return StoredObject("", len(buffer) - self._leadSize, head, Outcome.NEW)
 
-    def _whole(self) -> bytes | bytearray | mmap:
-        if self._spilled is not None:
-            return self._spilled.mapped()
-        data, self._data = self._data, bytearray()
-        return bytes(data) if len(data) <= _COPIED else data
+    def _takeBytes(self) -> bytes:
+        # Without a copy: the file's own buffer becomes the value, and is no longer held here.
+        data, self._file = self._file.getvalue(), BytesIO()
+        return data
 
     def keep(self) -> None:
         """See ``IStoreSink.keep``."""
@@ -320,10 +320,6 @@ class MemorySink:
 
     def release(self) -> Deferred[None]:
         """Hold nothing any more; return a Deferred that fires when that is so."""
-        self._data = bytearray()
+        self._file = BytesIO()
         self._store.budget.release(self)
         return succeed(None) if self._spilled is None else self._spilled.close()
-
-
-def _append(ignored: None, data: bytearray, more: bytes) -> None:
-    data += more

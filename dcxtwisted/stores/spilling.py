@@ -50,7 +50,7 @@ class SpillSpace:
 
         :raises StoreRefused: there are too many.
         """
-        if self.files >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4:
+        if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4 <= self.files:  # negative: no limit
             raise _exhausted()
         self.files += 1
         return SpillFile(self)
@@ -97,11 +97,11 @@ class SpillFile:
         self._quick = True
         self._isClosed = False
 
-    def write(self, data: memoryview | bytearray) -> Deferred[None] | None:
+    def write(self, data: memoryview | bytes) -> Deferred[None] | None:
         """
         Append bytes, all of them; as ``IStoreSink.write``.
 
-        :param data: a view is valid during the call only, a bytearray is the file's from now on.
+        :param data: a view is valid during the call only.
         :raises StoreRefused: there is no room for them.
         """
         size = len(data)
@@ -113,12 +113,12 @@ class SpillFile:
             return None
         started = threads.seconds()
         if not self._quick or size > _MUCH or threads.isSlow(started):
-            return self._jobs.run(self._write, data if isinstance(data, bytearray) else bytes(data))
+            return self._jobs.run(self._write, bytes(data))
         refusing(self._write, data)
         self._quick = threads.wasQuick(started)
         return None
 
-    def _write(self, data: memoryview | bytearray | bytes) -> None:
+    def _write(self, data: memoryview | bytes) -> None:
         file = self._file
         if file is None:
             file = self._file = self._space.open()

@@ -167,12 +167,14 @@ class ObjectTests(MemoryTestCase):
             self.assertEqual(len(taken), len(LEAD) + len(data))
             self.assertTrue(taken)
 
-    def test_smallIsNotCopied(self) -> None:
-        """What most objects are is bytes already."""
-        store = MemoryStore()
-        self.finish(store, dataSet())
-        taken = self.take(store)
-        self.assertIs(bytes(taken), bytes(taken))
+    def test_notCopied(self) -> None:
+        """Nothing makes a second copy of what is in memory, or maps twice what is in a file."""
+        for budget in (1 << 22, 0):
+            store = MemoryStore(budget)
+            self.finish(store, dataSet(size=2_000_000))
+            taken = self.take(store)
+            self.assertIs(taken.data.obj, taken.data.obj)
+            self.assertIs(taken.data.obj is bytes(taken), bool(budget))
 
     @skipIf(sys.version_info < (3, 12), "no class in Python can be bytes-like before Python 3.12")
     def test_buffer(self) -> None:
@@ -425,6 +427,8 @@ class SpillingTests(MemoryTestCase):
         self.successResultOf(sink.abort())
         self.take(store)
         self.finish(store, dataSet())
+        self.patch(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self.finish(store, dataSet())
 
     def test_temporaryDirectory(self) -> None:
         """Where no file can be made in the directory given, they are in the system's."""
@@ -434,12 +438,13 @@ class SpillingTests(MemoryTestCase):
         self.assertTrue(path.startswith(tempfile.gettempdir()))
 
     def test_noDirectory(self) -> None:
-        store = self.makeStore(directory="/nonexistent/directory")
         self.patch(tempfile, "tempdir", "/nonexistent/other")
-        sink = store.open(StoreRequest())
-        self.assertRefused("no such directory", sink.write, memoryview(b"x"))
-        self.successResultOf(sink.abort())
-        self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
+        for directory in ("/nonexistent/directory", None):
+            store = self.makeStore(directory=directory)
+            sink = store.open(StoreRequest())
+            self.assertRefused("no such directory", sink.write, memoryview(b"x"))
+            self.successResultOf(sink.abort())
+            self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
 
     def test_diskFull(self) -> None:
         """Its first bytes and any later ones may be too many: the object is refused, and nothing is left of it."""
