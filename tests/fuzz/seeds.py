@@ -122,7 +122,8 @@ def _pdus() -> Iterator[Seed]:
         role = "requestor" if isRequestor else "acceptor"
         for number, (name, stream) in enumerate(_streams()):
             cuts = _EVERYWHERE if number % 2 else _TWICE
-            yield f"{state}-{role}-{name}", pdu.CONTROL.pack(index, pdu.ANSWERS_AT_ONCE) + cuts + stream
+            does = pdu.ANSWERS_AT_ONCE | (0, pdu.WAITS)[(number + index) // 2 % 2]
+            yield f"{state}-{role}-{name}", pdu.CONTROL.pack(index, does) + cuts + stream
             action = 1 + (number + index) % pdu.IS_LOST
             yield f"{state}-{role}-{name}-{action}", pdu.CONTROL.pack(index, action) + _TWICE + stream + stream
 
