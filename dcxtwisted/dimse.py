@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import (
     IAssociation,
     IDataSetReceiver,
@@ -193,7 +194,7 @@ class DIMSEProvider:
             _log.info(
                 "request refused with {status:04X} (context not accepted, for {abstractSyntax}) for {association}",
                 status=status,
-                abstractSyntax=ascii(context.abstractSyntax),
+                abstractSyntax=escaped(context.abstractSyntax),
                 association=self._association,
             )
         elif self._outstanding and self._isDuplicate(request):

@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dcxtwisted.acceptance import Association, escaped
+from dcxtwisted.acceptance import Association
 from dcxtwisted.admission import Admission
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
 from dcxtwisted.transports import SMALLEST_READ_SIZE

@@ -229,6 +229,14 @@ class RoutingTests(ProviderTestCase):
             "request refused with 0122 (context not accepted, for '1.2.9\\n\\xe9') for <an association>",
         )
 
+    def test_longNamesAreCutInTheLog(self) -> None:
+        """A peer pays for its name once, and for each line that has it with 80 bytes."""
+        with capturedLogs() as captured:
+            self.provider = self.providerFor({5: "\xff" * 65000})
+            self.command(C_ECHO_RQ, contextID=5)
+        (event,) = captured
+        self.assertLess(len(formatEvent(event)), 400)
+
     def test_contextNeverProposed(self) -> None:
         with self.assertRaises(RemoteProtocolError) as caught:
             self.command(C_ECHO_RQ, contextID=7)

@@ -318,6 +318,17 @@ class RequestTests(ServiceTestCase):
             ],
         )
 
+    def test_longInstanceIsCutInTheLog(self) -> None:
+        """64 KB of bytes that are escaped would be a line of 256 KB."""
+        peer, connection = self.listen()
+        self.command(connection, peer, storeCommand(b"\xff" * 65000))
+        self.data(connection, peer)
+        (line,) = self.logged
+        start = (
+            "object '" + "\\xff" * 64 + "'... (65000 characters) refused with 0117 ('malformed SOP Instance UID') for "
+        )
+        self.assertTrue(line.startswith(start), line)
+
 
 DATA_FOLLOWS = {0x0800: b"\0\0"}
 
