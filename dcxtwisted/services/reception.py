@@ -65,6 +65,7 @@ class Reception:
     def dataReceived(self, view: memoryview) -> Deferred[None] | None:
         """See ``IDataSetReceiver.dataReceived``."""
         if self._refusal is not None:
+            self._exchange.association.bytesReceived += len(view)
             return None
         self._reader.feed(view)
         if self._request.watchers:
