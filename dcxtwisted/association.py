@@ -98,6 +98,8 @@ class AssociationProtocol(Protocol):
         watch.received += size
         self._core.feed(data)
         self._drain()
+        if self._provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
+            self.factory.requestGrew(self, size)
         if self._busy or self._core.insidePDU:
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
@@ -137,6 +139,8 @@ class AssociationProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close hard, without a word to the peer."""
+        # The reactor tells of it in its next turn only, and in this one many more may be closed.
+        self._core.discard()
         self._connection.abortConnection()
 
     # The loop

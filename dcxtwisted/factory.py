@@ -116,6 +116,12 @@ class AssociationFactory:
         if crowded is not None:
             crowded.abortConnection()
 
+    def requestGrew(self, protocol: AssociationProtocol, size: int) -> None:
+        """A request is not whole yet, of which so many bytes more have come."""
+        crowded = self.admission.requestGrew(protocol, size)
+        if crowded is not None:
+            crowded.abortConnection()
+
     def connectionLost(self, protocol: AssociationProtocol, received: int) -> None:
         """A connection is closed, on which so many bytes came."""
         self.protocols.discard(protocol)
