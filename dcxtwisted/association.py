@@ -99,6 +99,8 @@ class AssociationProtocol(Protocol):
         self._core.feed(data)
         self._drain()
         provider = self._provider
+        if provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
+            self.factory.requestGrew(self, size)
         if self._core.insidePDU or (provider is not None and provider.busy):
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
@@ -138,6 +140,8 @@ class AssociationProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close hard, without a word to the peer."""
+        # The reactor tells of it in its next turn only, and in this one many more may be closed.
+        self._core.discard()
         self._connection.abortConnection()
 
     # The loop

@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dcxtwisted.acceptance import Association, escaped
+from dcxtwisted.acceptance import Association
 from dcxtwisted.admission import Admission
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
 from dcxtwisted.transports import SMALLEST_READ_SIZE
@@ -118,6 +119,12 @@ class AssociationFactory:
         """A connection was made."""
         self.protocols.add(protocol)
         crowded = self.admission.connectionMade(protocol, host)
+        if crowded is not None:
+            crowded.abortConnection()
+
+    def requestGrew(self, protocol: AssociationProtocol, size: int) -> None:
+        """A request is not whole yet, of which so many bytes more have come."""
+        crowded = self.admission.requestGrew(protocol, size)
         if crowded is not None:
             crowded.abortConnection()
 

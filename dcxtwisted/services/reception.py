@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from dcxtwisted.dataset import DataSetReader, Head, Wholeness
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.refusals import PENDING_STATUSES, refusalFrom, refuse
@@ -64,6 +65,7 @@ class Reception:
     def dataReceived(self, view: memoryview) -> Deferred[None] | None:
         """See ``IDataSetReceiver.dataReceived``."""
         if self._refusal is not None:
+            self._exchange.association.bytesReceived += len(view)
             return None
         self._reader.feed(view)
         if self._request.watchers:
@@ -163,7 +165,7 @@ class Reception:
         if stored.outcome is Outcome.KEPT_BOTH:
             _log.warn(
                 "another object has the UID {instance}: kept beside it for {association}",
-                instance=ascii(self._request.SOPInstanceUID),
+                instance=escaped(self._request.SOPInstanceUID),
                 association=self._exchange.association,
             )
         if self._service.participants:

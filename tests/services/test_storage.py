@@ -303,7 +303,7 @@ class RequestTests(ServiceTestCase):
         self.assertEqual(peer.statuses, [0, 0, 0xA900, 0xC000, 0x0117])
         association = self.associationOf(peer)
         self.assertEqual((association.objectsStored, association.objectsRefused), (2, 3))
-        self.assertEqual(association.bytesReceived, len(DATA) + 2 * len(odd) + len(DATA) - 100)
+        self.assertEqual(association.bytesReceived, 3 * len(DATA) + 2 * len(odd) - 100, "drained ones too")
         self.assertEqual(association.quirks, {"last value without its pad byte": 1})
 
     def test_refusalIsLogged(self) -> None:
@@ -317,6 +317,15 @@ class RequestTests(ServiceTestCase):
                 "<Association from 'A\\r\\nB' at 127.0.0.1>"
             ],
         )
+
+    def test_longInstanceIsCutInTheLog(self) -> None:
+        """64 KB of bytes that are escaped would be a line of 256 KB."""
+        peer, connection = self.listen()
+        self.command(connection, peer, storeCommand(b"\xff" * 65000))
+        self.data(connection, peer)
+        (line,) = self.logged
+        start = "object '" + "\\xff" * 64 + "'... (65000 characters) refused with 0117 ("
+        self.assertTrue(line.startswith(start), line)
 
 
 DATA_FOLLOWS = {0x0800: b"\0\0"}
