@@ -47,7 +47,7 @@ class Stub:
     def finish(self) -> Head:
         """Return a head that lets the object be stored."""
         SOPClassUID, SOPInstanceUID = self._uid(b"\x08\0\x16\0UI"), self._uid(b"\x08\0\x18\0UI")
-        return Head(SOPClassUID, SOPInstanceUID, "1", "1", "", "", "", "", "", "", self.size, Wholeness.WHOLE)
+        return Head(SOPClassUID, SOPInstanceUID, "", "", "", "", "", self.size, Wholeness.WHOLE)
 
     def _uid(self, header: bytes) -> str:
         at = self._first.index(header) + len(header)

@@ -15,8 +15,9 @@ from zope.interface import implementer
 
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation
+from dcxtwisted.interfaces import IAssociation, IObjectInMemory
 from dcxtwisted.transports import hostOf
 from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
@@ -31,11 +32,6 @@ _log = Logger()
 #: OnConnection failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
-
-
-def escaped(text: str) -> str:
-    """Return what a peer sent as it may stand in a log line: quoted, printable ASCII, on one line."""
-    return ascii(text)
 
 
 @implementer(IAssociation)
@@ -72,6 +68,10 @@ class Association:
     def abort(self) -> None:
         """Send A-ABORT and close."""
         self._protocol.abort()
+
+    def TakeStoredObject(self) -> IObjectInMemory | None:
+        """Hand over the oldest object in memory that came on this association, and forget it."""
+        return self._protocol.factory.takeStoredObject(self)
 
     def __repr__(self) -> str:
         return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"

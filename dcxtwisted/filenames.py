@@ -8,7 +8,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-#: The longest piece that ``escaped`` returns.
+#: The longest piece that ``asFileName`` returns.
 LONGEST: Final = 128
 #: The length of what ``digest`` returns.
 DIGEST: Final = 17
@@ -16,7 +16,7 @@ DIGEST: Final = 17
 _UNSAFE: Final = re.compile(rb"[^A-Za-z0-9_.-]|^\.")
 
 
-def escaped(value: str) -> str:
+def asFileName(value: str) -> str:
     """
     Return a value as it may stand in a file name: distinct for distinct values, never empty, never dots.
 

@@ -12,15 +12,18 @@ from functools import cache
 from http.client import HTTPConnection
 from importlib.metadata import metadata
 from pathlib import Path
+from struct import iter_unpack
 from textwrap import dedent
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dcxtwisted.checks import Check
 from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.tap import Options
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
@@ -70,8 +73,35 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_everyBlockIsTested(self) -> None:
         """By one of the tests below, each of which asks for a block by something in it."""
-        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory")
+        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory", "TakeStoredObject")
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
+
+
+class StructureTests(SynchronousTestCase):
+    """What merging two changes of it breaks first."""
+
+    def test_sections(self) -> None:
+        """No line stands alone that is no underline, and no section is there twice."""
+        lines = readme().splitlines()
+        titles = []
+        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
+            if re.fullmatch(r"(=+|-+)", line):
+                self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
+                titles.append(above)
+        self.assertIn("Deadlines and limits", titles)
+        self.assertEqual(len(titles), len(set(titles)))
+
+    def test_limits(self) -> None:
+        """The table of what a peer may take is whole, and has the defaults that there are."""
+        section = readme().partition("\nDeadlines and limits\n")[2].partition("\n\n\n")[0]
+        border, *rows, end = re.findall(r"^(?:=.*|\S.{78} .+\(``\w+``\))$", section, re.MULTILINE)
+        self.assertEqual(border, end)
+        documented = dict(reversed(re.findall(r"(\S+?)(?: s)? \(``(\w+)``\)", row)[0]) for row in rows)
+        self.assertEqual(len(documented), 9)
+        for name, default in documented.items():
+            value = getattr(Configuration(), name)
+            self.assertEqual(default, "any" if value is None else f"{value:,g}" if value != 1024 else "1024", name)
 
 
 class ProgramTestCase(SynchronousTestCase):
@@ -139,6 +169,26 @@ class EmbeddingTests(ProgramTestCase):
         program = self.program(blockWith("asyncioEvents"))
         self.assertEqual(self.peer(self.listenerOf(program)).storeAnd(DATA, "1.2.3"), 0)
         self.assertEnds(program, signal.SIGTERM)
+
+    def test_inMemory(self) -> None:
+        """Thumbnails of what arrives, and no other file; what is no image is taken too."""
+        program = self.program(blockWith("TakeStoredObject"))
+        peer = self.peer(self.listenerOf(program))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        path: Any = get_testdata_file("CT_small.dcm")
+        image = dcmread(path)
+        file = Path(path).read_bytes()
+        uid = image.SOPInstanceUID
+        self.assertEqual(peer.storeAnd(file[dataSetOffset(file) :], uid, messageID=2), 0)
+        thumbnail = (self.directory / f"{uid}.pgm").read_bytes()
+        self.assertEqual(thumbnail[:13], b"P5 32 32 255\n")
+        values = [value for (value,) in iter_unpack("<h", image.PixelData)]
+        kept = [values[row * 128 + column] for row in range(0, 128, 4) for column in range(0, 128, 4)]
+        scale = max(kept) - min(kept)
+        self.assertEqual(list(thumbnail[13:]), [(value - min(kept)) * 255 // scale for value in kept])
+        self.assertEnds(program, signal.SIGTERM)
+        files = sorted(path.name for path in self.directory.rglob("*") if path.is_file())
+        self.assertEqual(files, [f"{uid}.pgm", "program.py", "stderr.txt"])
 
     def test_unitTest(self) -> None:
         """The test that a reader starts from passes."""

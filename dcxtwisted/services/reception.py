@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from dcxtwisted.dataset import DataSetReader, Head
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.identity import checked
@@ -63,6 +64,7 @@ class Reception:
         """See ``IDataSetReceiver.dataReceived``."""
         watchers = self._request.watchers
         if self._refusal is not None:
+            self._exchange.association.bytesReceived += len(view)
             if watchers:
                 watch(view, watchers)
             return None
@@ -153,7 +155,7 @@ class Reception:
         if stored.outcome is Outcome.KEPT_BOTH:
             _log.warn(
                 "another object has the UID {instance}: kept beside it for {association}",
-                instance=ascii(stored.head.SOPInstanceUID),
+                instance=escaped(stored.head.SOPInstanceUID),
                 association=self._exchange.association,
             )
         if self._service.participants:
@@ -226,6 +228,7 @@ class FailedReception:
 
     def dataReceived(self, view: memoryview) -> None:
         """See ``IDataSetReceiver.dataReceived``."""
+        self._exchange.association.bytesReceived += len(view)
         watchers = self._request.watchers
         if watchers:
             watch(view, watchers)

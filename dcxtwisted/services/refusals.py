@@ -12,13 +12,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import IExchange
 from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
 from dcxtwisted.wire.messages import CStoreRequest
 
 _log = Logger()
-
-_LONGEST_LOGGED: Final = 128
 
 #: "More responses follow": a peer would wait for them for ever.
 PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
@@ -30,8 +29,7 @@ def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -
     association.objectsRefused += 1
     _log.info(
         "object {instance} refused with {status:04X} ({comment}) for {association}",
-        # A command may have 64 KiB of it, and be sent again and again.
-        instance=ascii(command.SOPInstanceUID[:_LONGEST_LOGGED]),
+        instance=escaped(command.SOPInstanceUID),
         status=refusal.status,
         comment=ascii(refusal.comment),
         association=association,

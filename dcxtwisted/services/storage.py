@@ -17,7 +17,7 @@ from dcxtwisted.checks import NO_RELAXATIONS, Check, Relaxations
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.events import ask
-from dcxtwisted.filenames import escaped
+from dcxtwisted.filenames import asFileName
 from dcxtwisted.interfaces import (
     IN_MEMORY,
     IAssociation,
@@ -51,7 +51,6 @@ class StorageService:
     """
     Receives objects into stores.
 
-    :param store: the acceptor's own way.
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
     :param root: what stands before the file name that OnStoreSetup is given.
@@ -62,6 +61,7 @@ class StorageService:
     :param strict: as in the configuration; these too:
     :param relaxations: what each sender is let off.
     :param abortOnRefusal: abort in place of draining what is refused before it comes.
+    :ivar store: the acceptor's own way, for what comes from now on.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -86,7 +86,7 @@ class StorageService:
         self.eventDeadline = eventDeadline
         self.storeDeadline = storeDeadline
         self.participants = participants
-        self._store = store
+        self.store = store
         self._files = files
         self._memory = memory
         self._root = root
@@ -113,7 +113,7 @@ class StorageService:
             return None
         instanceUID = request.SOPInstanceUID
         if request.relaxed and not isSafeInstanceUID(instanceUID):
-            instanceUID = escaped(instanceUID)
+            instanceUID = asFileName(instanceUID)
         try:
             place = ask(self.events.OnStoreSetup, f"{self._root}/{instanceUID}.dcm", request)
         except Exception:
@@ -198,7 +198,7 @@ class StorageService:
 
     def _sinkFor(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":
-            return self._store.open(request)
+            return self.store.open(request)
         if isinstance(place, str):
             return self._files.openAt(place, request)
         if place is IN_MEMORY:

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT
 from dcxtwisted.dataset import Head
-from dcxtwisted.filenames import DIGEST, LONGEST, digest, escaped
+from dcxtwisted.filenames import DIGEST, LONGEST, asFileName, digest
 from dcxtwisted.interfaces import IStoreRequest
 
 _FROM_HEAD = (
@@ -64,7 +64,7 @@ class Layout:
         """
         Return the path of an object, relative to the store's root.
 
-        Each value stands as ``filenames.escaped`` returns it.
+        Each value stands as ``filenames.asFileName`` returns it.
         """
         if self._plainPath is not None:
             path: str = self._format % self._valuesOf(head)
@@ -74,7 +74,7 @@ class Layout:
         return "/".join(
             _filled(
                 [
-                    (isName, escaped(getattr(head if text in _FROM_HEAD else association, text)))
+                    (isName, asFileName(getattr(head if text in _FROM_HEAD else association, text)))
                     if isName
                     else (isName, text)
                     for isName, text in segment

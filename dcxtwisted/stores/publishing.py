@@ -17,6 +17,7 @@ from dcxtwisted.interfaces import Outcome
 from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.statuses import CANNOT_UNDERSTAND
 from dcxtwisted.stores.directories import Directories, synchronize
+from dcxtwisted.stores.shifting import replaceStart
 from dcxtwisted.stores.working import INCOMING, WorkingDirectories
 
 # File meta is some hundred bytes; others put private information there, of which this much is looked at.
@@ -143,14 +144,8 @@ class UnnamedFile:
         """Put something else before the data set: all of that moves, where it is longer or shorter."""
         if self._lead:
             self.write(b"")
-        old, new = self._dataOffset, len(lead)
-        positions = range(0, self.size, _BLOCK)
-        for position in positions if new < old else reversed(positions):
-            block = os.pread(self._fd, min(_BLOCK, self.size - position), old + position)
-            _writeAt(self._fd, block, new + position)
-        _writeAt(self._fd, lead, 0)
-        os.ftruncate(self._fd, new + self.size)
-        self._dataOffset = new
+        replaceStart(self._fd, self._dataOffset, lead, self.size)
+        self._dataOffset = len(lead)
 
     def synchronizeData(self) -> None:
         """Have what is written so far on the disk."""
@@ -305,15 +300,6 @@ class UnnamedFile:
     def _releaseWorkingName(self) -> None:
         name, self._workingName = self._workingName, ""
         self._workingNames.release(name)
-
-
-def _writeAt(fd: int, data: bytes, position: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, position)
-        if not written:
-            raise OSError(EIO, os.strerror(EIO))
-        data = data[written:]
-        position += written
 
 
 def _candidates(filename: str) -> Iterator[str]:

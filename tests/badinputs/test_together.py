@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from dcxtwisted.configuration import MemoryOverflow
 from dcxtwisted.interfaces import IStoreRequest, Outcome
 from dcxtwisted.stores.memory import MemoryStore
 from tests.badinputs.datasets import PIXELS, RQ, element, head, storing
@@ -133,7 +134,7 @@ class TemporarySpaceTests(BadInputTestCase):
         """The others' objects go to files meanwhile."""
 
         def script(attack: Attack) -> None:
-            memory = MemoryStore(320_000)
+            memory = MemoryStore(370_000, MemoryOverflow.REFUSE)
             attack.events.answers["OnStoreSetup"] = lambda filename, request: memory.open(request)
             self.fillUp(attack, "memory budget exhausted")
             taken = memory.take()
