@@ -91,7 +91,13 @@ class DCXACC(Service):
         self._ports: list[IListeningPort] = []
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
-        self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
+        self._files = FileStore(
+            self.storeDirectory,
+            Layout(layout),
+            durable=durable,
+            duplicates=self.configuration.duplicates,
+            reactor=reactor,
+        )
         self._memory = MemoryStore()
         eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
         services: list[IDIMSEService] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -15,6 +16,15 @@ _LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+
+
+class Duplicates(Enum):
+    """What becomes of an object whose UID another stands under; one that is the same is stored already, always."""
+
+    KEEP_BOTH = "keep-both"  #: it is kept beside the other, under a name of its own
+    REPLACE = "replace"  #: it takes the place of the other, once it is acknowledged
+    KEEP_FIRST = "keep-first"  #: it is acknowledged, and dropped
+    REFUSE = "refuse"  #: it is refused with C000
 
 
 def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -66,6 +76,7 @@ class Configuration:
     :ivar connectionEventDeadline: seconds that OnConnection may take; then the association is rejected (2/1/1).
     :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
     :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
+    :ivar duplicates: what becomes of an object whose UID another stands under; a ``Duplicates``.
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
     :ivar maximumAssociationsPerAddress: the same for one address of a peer.
@@ -89,6 +100,9 @@ class Configuration:
     connectionEventDeadline: float = _deadline(15.0)
     eventDeadline: float = _deadline(60.0)
     storeDeadline: float = _deadline(300.0)
+    duplicates: Duplicates = attrs.field(
+        default=Duplicates.KEEP_BOTH, validator=attrs.validators.instance_of(Duplicates)
+    )
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
@@ -118,6 +132,7 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
+    "Duplicates": (Duplicates, "one of " + ", ".join(each.value for each in Duplicates)),
 }
 
 
@@ -146,6 +161,8 @@ def writtenSetting(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Enum):
+        return str(value.value)
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,14 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
+from dcxtwisted.configuration import (
+    DEFAULT_LAYOUT,
+    DEFAULT_PORT,
+    Configuration,
+    Duplicates,
+    readSetting,
+    writtenSetting,
+)
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -39,6 +46,7 @@ class ConfigurationTests(SynchronousTestCase):
                 "connectionEventDeadline": 15.0,
                 "eventDeadline": 60.0,
                 "storeDeadline": 300.0,
+                "duplicates": Duplicates.KEEP_BOTH,
                 "stopDeadline": 30.0,
                 "maximumAssociations": 1000,
                 "maximumAssociationsPerAddress": 200,
@@ -119,6 +127,10 @@ class SettingTests(SynchronousTestCase):
             ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
             ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
             ("ARTIM=0.5", ("ARTIM", 0.5)),
+            ("duplicates=keep-both", ("duplicates", Duplicates.KEEP_BOTH)),
+            ("duplicates=replace", ("duplicates", Duplicates.REPLACE)),
+            ("duplicates=keep-first", ("duplicates", Duplicates.KEEP_FIRST)),
+            ("duplicates=refuse", ("duplicates", Duplicates.REFUSE)),
             ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
             ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
         ):
@@ -129,6 +141,7 @@ class SettingTests(SynchronousTestCase):
         for name, value in attrs.asdict(Configuration()).items():
             self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
         self.assertEqual(writtenSetting(True), "yes")
+        self.assertEqual(writtenSetting(Duplicates.KEEP_FIRST), "keep-first")
         self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
     def test_refused(self) -> None:
@@ -136,6 +149,7 @@ class SettingTests(SynchronousTestCase):
             ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
             ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
             ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
+            ("duplicates=both", "duplicates takes one of keep-both, replace, keep-first, refuse, not 'both'"),
             ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
             (
                 "maximumAssociationsPerAETitle=",

@@ -17,8 +17,9 @@ from twisted.trial.unittest import TestCase
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IStoreSink, Outcome
 from dcxtwisted.stores import directories
-from dcxtwisted.stores import file as fileModule
-from dcxtwisted.stores.file import FileSink, FileStore
+from dcxtwisted.stores import sink as sinkModule
+from dcxtwisted.stores.file import FileStore
+from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 from tests.stores.filestores import (
     DATA,
@@ -188,7 +189,7 @@ class SynchronizeTests(FileStoreTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(fileModule, "_SYNCHRONIZED_EVERY", 1000)
+        self.patch(sinkModule, "_SYNCHRONIZED_EVERY", 1000)
         self.pool = ManualPool()
         self.store = self.makeStore(inPool=self.pool)
         self.pool.runAll()
