@@ -96,6 +96,8 @@ class DCXACC(Service):
             Layout(layout),
             durable=durable,
             duplicates=self.configuration.duplicates,
+            minimumFreeBytes=self.configuration.minimumFreeBytes,
+            minimumFreeInodes=self.configuration.minimumFreeInodes,
             reactor=reactor,
         )
         self._memory = MemoryStore()

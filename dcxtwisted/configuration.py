@@ -16,6 +16,10 @@ _LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+# Bytes: what the objects being received bring in the second until the next look; logs and the system have to live, too.
+DEFAULT_MINIMUM_FREE_BYTES: Final = 64 * 1024 * 1024
+# An object and its three directories, for each of 1,000 associations.
+DEFAULT_MINIMUM_FREE_INODES: Final = 4096
 
 
 class Duplicates(Enum):
@@ -77,6 +81,9 @@ class Configuration:
     :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
     :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
     :ivar duplicates: what becomes of an object whose UID another stands under; a ``Duplicates``.
+    :ivar minimumFreeBytes: bytes free on the file system of the store below which objects are refused before their data
+        come (A700); 0 for any.
+    :ivar minimumFreeInodes: the same for files that can still be made, where the file system has a number of them.
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
     :ivar maximumAssociationsPerAddress: the same for one address of a peer.
@@ -103,6 +110,8 @@ class Configuration:
     duplicates: Duplicates = attrs.field(
         default=Duplicates.KEEP_BOTH, validator=attrs.validators.instance_of(Duplicates)
     )
+    minimumFreeBytes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_BYTES, validator=attrs.validators.ge(0))
+    minimumFreeInodes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_INODES, validator=attrs.validators.ge(0))
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))

@@ -47,6 +47,8 @@ class ConfigurationTests(SynchronousTestCase):
                 "eventDeadline": 60.0,
                 "storeDeadline": 300.0,
                 "duplicates": Duplicates.KEEP_BOTH,
+                "minimumFreeBytes": 67108864,
+                "minimumFreeInodes": 4096,
                 "stopDeadline": 30.0,
                 "maximumAssociations": 1000,
                 "maximumAssociationsPerAddress": 200,
@@ -109,6 +111,16 @@ class ConfigurationTests(SynchronousTestCase):
         ):
             self.assertTaken(name, 1, 100000)
             self.assertRefused(name, 0, -1)
+
+    def test_duplicates(self) -> None:
+        self.assertTaken("duplicates", *Duplicates)
+        with self.assertRaises(TypeError):
+            Configuration(duplicates="replace")  # type: ignore[arg-type]  # that is the point
+
+    def test_minimumFree(self) -> None:
+        for name in ("minimumFreeBytes", "minimumFreeInodes"):
+            self.assertTaken(name, 0, 1, 10**15)
+            self.assertRefused(name, -1)
 
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)

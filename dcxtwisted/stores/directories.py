@@ -71,7 +71,7 @@ class Directories:
             try:
                 identity = synchronizeDirectory(directory)
             except PermissionError:
-                if self._isInRoot(directory):
+                if self.isInRoot(directory):
                     raise
                 identity = None  # cannot be opened, only passed through: nothing can be done for it
         if walked:
@@ -79,5 +79,6 @@ class Directories:
                 self._settled.clear()
             self._settled.update(walked)
 
-    def _isInRoot(self, directory: str) -> bool:
-        return directory == self._root or directory.startswith(self._root + "/")
+    def isInRoot(self, path: str) -> bool:
+        """Tell whether a path is the root, or inside it."""
+        return path == self._root or path.startswith(self._root + "/")

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from errno import EISDIR
+from typing import ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,20 +18,25 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcxtwisted.configuration import Duplicates
+from dcxtwisted.configuration import DEFAULT_MINIMUM_FREE_BYTES, DEFAULT_MINIMUM_FREE_INODES, Duplicates
 from dcxtwisted.dataset import Head
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IFileStore, IStoreRequest, IStoreSink
 from dcxtwisted.statuses import OUT_OF_RESOURCES
 from dcxtwisted.stores.directories import Directories
 from dcxtwisted.stores.filemeta import leadOf
+from dcxtwisted.stores.health import FreeSpace, Trust
 from dcxtwisted.stores.jobs import InPool, Threads, refusal
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.publishing import UnnamedFile, createUnnamed, makesUnnamedFiles
 from dcxtwisted.stores.sink import FileSink
+from dcxtwisted.stores.synchronizing import NotSynchronized, synchronizeDirectory
 from dcxtwisted.stores.working import WorkingDirectories
 
 _log = Logger()
+
+# Bytes that a probe writes: a block of every usual file system.
+_PROBE_SIZE: Final = 4096
 
 
 @implementer(IFileStore)
@@ -43,7 +49,10 @@ class FileStore:
     :ivar duplicates: what becomes of an object whose UID another stands under.
     :ivar threads: where it does what blocks.
     :ivar heldDeadline: seconds to wait for another publisher of the same name.
+    :cvar probeInterval: seconds between the probes of a disk that failed to synchronize.
     """
+
+    probeInterval: ClassVar[float] = 5.0
 
     def __init__(
         self,
@@ -52,6 +61,8 @@ class FileStore:
         *,
         durable: bool = True,
         duplicates: Duplicates = Duplicates.KEEP_BOTH,
+        minimumFreeBytes: int = DEFAULT_MINIMUM_FREE_BYTES,
+        minimumFreeInodes: int = DEFAULT_MINIMUM_FREE_INODES,
         reactor: IReactorTime,
         inPool: InPool | None = None,
         seconds: Callable[[], float] = time.monotonic,
@@ -61,6 +72,8 @@ class FileStore:
         """
         :param layout: what names the files; None for the default one.
         :param durable: False never synchronizes: what was acknowledged may be lost when the machine goes down.
+        :param minimumFreeBytes: below which no object is opened on the root's file system; 0 for any.
+        :param minimumFreeInodes: likewise.
         :param reactor: provides IReactorTime, and IReactorFromThreads where C{inPool} is None.
         :param inPool: runs functions in threads, in place of a pool of the store's own.
         :param seconds: the clock by which a call is quick or slow.
@@ -75,7 +88,14 @@ class FileStore:
         self._wantsUnnamedFiles = self._unnamedFiles = unnamedFiles
         self._directories = Directories(self.root, durable)
         self._working = WorkingDirectories(self.root)
+        self._trust = Trust(self.threads, self._probe, self.probeInterval)
+        self._freeSpace = FreeSpace(self.root, minimumFreeBytes, minimumFreeInodes, seconds)
         self._running = False
+
+    @property
+    def degraded(self) -> bool:
+        """True from a failed synchronization on until the disk can be trusted again; no object is opened meanwhile."""
+        return self._trust.degraded
 
     def start(self) -> None:
         """
@@ -92,12 +112,14 @@ class FileStore:
             self._working.tryOut()
         self.threads.start()
         self._running = True
+        self._trust.start()
         # In the pool: a process that was killed may have left much.
         self.threads.run(self._sweep).addErrback(_sweepFailed)
 
     def stop(self) -> Deferred[None]:
         """Open no more objects; return a Deferred that fires when all work is done and the threads have ended."""
         self._running = False
+        self._trust.stop()
         return self.threads.stop().addCallback(lambda ignored: self._working.close())
 
     def _sweep(self) -> None:
@@ -121,6 +143,8 @@ class FileStore:
     def _open(self, filename: str, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if not self._running:
             raise StoreRefused(OUT_OF_RESOURCES, "store not running")
+        if self._trust.degraded and self._isOwn(filename):
+            raise StoreRefused(OUT_OF_RESOURCES, "the disk failed to synchronize")
         lead = leadOf(request)
         started = self.threads.seconds()
         if self.threads.isSlow(started):
@@ -145,6 +169,8 @@ class FileStore:
 
     def _create(self, filename: str, lead: bytes) -> UnnamedFile:
         """Return a new file where it can be given its name; a root that went away is not made again."""
+        if self._isOwn(filename):
+            self._freeSpace.check()
         if filename and os.path.isdir(filename):
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
         directory = os.path.dirname(filename) if filename else self.root
@@ -162,6 +188,30 @@ class FileStore:
         if fd is not None:
             return fd, ""
         return self._working.create(self._working.baseOf(directory))
+
+    def _isOwn(self, filename: str) -> bool:
+        """Tell whether an object is for this store, and not for some place of the application's."""
+        return not filename or self._directories.isInRoot(filename)
+
+    def _probe(self) -> None:
+        """Do once what each object needs of the disk, in the working place."""
+        fd, name = self._createIn(self.root)
+        file = UnnamedFile(fd, bytes(_PROBE_SIZE), self._directories, self._working, name)
+        try:
+            file.write(b"")
+            file.synchronize()
+        finally:
+            file.close()
+        synchronizeDirectory(self.root)
+
+    def failed(self, refused: BaseException, filename: str) -> None:
+        """
+        Take note of what failed an object.
+
+        :param filename: where the application wanted it, '' where it was this store's to decide.
+        """
+        if isinstance(refused.__cause__, NotSynchronized) and self._isOwn(filename):
+            self._trust.lost()
 
     def pathOf(self, head: Head, request: IStoreRequest) -> str:
         """Return the absolute path that the layout gives an object."""

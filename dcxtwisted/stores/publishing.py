@@ -131,6 +131,10 @@ class UnnamedFile:
         """Have what is written so far on the disk."""
         synchronizeData(self._fd)
 
+    def synchronize(self) -> None:
+        """Make the file durable; its name is another matter."""
+        synchronizeFile(self._fd)
+
     def publish(self, filename: str, request: IStoreRequest, duplicates: Duplicates) -> Outcome:
         """
         Give the file its name, or find what serves as well, and make that durable.
@@ -171,7 +175,7 @@ class UnnamedFile:
         if self._lead:
             self.write(b"")
         if self._directories.durable:
-            synchronizeFile(self._fd)
+            self.synchronize()
         # Closing a duplicate makes a file system report what it would report at the last close, for 0.5 us, and
         # the lock stays.
         os.close(os.dup(self._fd))

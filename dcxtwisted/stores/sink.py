@@ -125,8 +125,10 @@ class FileSink:
 
     def _synchronizingFailed(self, failure: Failure) -> None:
         # Whatever a second attempt said, the pages may be gone: the object has failed.
-        self._failure = failure.value
+        error = self._failure = failure.value
+        assert error is not None
         self._quick = False
+        self._store.failed(error, self._filename)
 
     def _check(self) -> None:
         """Go on only where nothing failed meanwhile and nobody gave up."""
@@ -167,7 +169,8 @@ class FileSink:
         try:
             outcome = await self._publish(filename)
             self._check()
-        except Exception:
+        except Exception as error:
+            self._store.failed(error, self._filename)
             await self.abort()
             raise
         self._finished = True
@@ -227,6 +230,7 @@ class FileSink:
         try:
             await jobs.run(self._file.discard)
         except StoreRefused as error:
+            self._store.failed(error, self._filename)
             _log.error("an object could not be removed: {error}", error=error)
         except Exception:
             _log.failure("an object could not be removed")

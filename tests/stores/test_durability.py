@@ -638,6 +638,7 @@ class FaultTests(FileStoreTestCase):
                 self.assertRefusal(error, "disk full", cause)
                 self.assertEqual(self.files(), self.before, what)
                 self.assertEqual(openDescriptors(), descriptors, what)
+                self.clock.advance(store.probeInterval)
                 self.put(store)
                 for left in self.files():
                     os.unlink(os.path.join(self.root, left))
@@ -651,6 +652,7 @@ class FaultTests(FileStoreTestCase):
                 self.failing(module, name, cause, when)
                 self.assertRefusal(self.attempt(store, StoreRequest("1.2.3")), comment, cause)
                 setattr(module, name, self.real[module, name])
+                self.clock.advance(store.probeInterval)
 
     def test_fsyncOnce(self) -> None:
         """A failed fsync is not tried again, not even for the error's own clearing up."""

@@ -410,10 +410,7 @@ class DoubtTests(_PolicyTestCase):
         error = self.failureResultOf(storedBy(self.receive(self.store), headOf(DATA)), StoreRefused).value
         self.assertRefusal(error, "i/o error", cause)
         self.assertEqual(len(failed), 1)
-        self.recover()
-
-    def recover(self) -> None:
-        """Let the store find out that its disk can synchronize."""
+        self.clock.advance(self.store.probeInterval)
 
     def test_same(self) -> None:
         """The same object again is put in its place, and stays where it is acknowledged."""
