@@ -229,25 +229,20 @@ class UnnamedFile:
             found = standing.compare(
                 self._fd, self._dataOffset, self.size, request.transferSyntaxUID, request.SOPInstanceUID
             )
-            if found is Found.RIVAL and duplicates is Duplicates.REPLACE:
+            # One that could not be synchronized before stands for nothing: to try once more would prove nothing.
+            doubted = standing.identity in self._directories.doubts
+            relied = found is Found.SAME or (found is Found.RIVAL and duplicates is Duplicates.KEEP_FIRST)
+            if (found is Found.RIVAL and duplicates is Duplicates.REPLACE) or (found is Found.SAME and doubted):
                 self._replace(standing)
-            elif found is Found.SAME or (found is Found.RIVAL and duplicates is Duplicates.KEEP_FIRST):
-                self._relyOn(standing, found)
+            elif relied and doubted:
+                found = Found.OTHER
+            elif relied:
+                self._standing = standing
+                self.filename = standing.filename
         finally:
             if self._standing is not standing:
                 standing.close()
         return found
-
-    def _relyOn(self, standing: StandingFile, found: Found) -> None:
-        """Have the sender told that what stands there is stored."""
-        if standing.identity not in self._directories.doubts:
-            self._standing = standing
-            self.filename = standing.filename
-        elif found is Found.SAME:
-            # To synchronize it once more proves nothing, and what was sent now is durable.
-            self._replace(standing)
-        else:
-            raise OSError(EIO, os.strerror(EIO))
 
     def _replace(self, standing: StandingFile) -> None:
         replacement = Replacement(standing, self._directories, self._workingNames)

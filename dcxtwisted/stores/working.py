@@ -46,6 +46,7 @@ class _WorkingDirectory:
     """
 
     def __init__(self, base: str) -> None:
+        self.base = base
         self.files = 0
         self._incoming = os.path.join(base, INCOMING)
         self._names = count()
@@ -94,6 +95,7 @@ class WorkingDirectories:
     def __init__(self, root: str) -> None:
         self._root = root
         self._directories: dict[str, _WorkingDirectory] = {}
+        self._byPath: dict[str, _WorkingDirectory] = {}
         self._mutex = Lock()
         self._closed = False
 
@@ -108,38 +110,46 @@ class WorkingDirectories:
         """Return the descriptor and the name of a new file on the file system of C{base}; ``release`` its name."""
         with self._mutex:
             try:
-                return self._claimed(base).create()
-            except FileNotFoundError:
-                self._lost(base)
-                return self._claimed(base).create()
+                try:
+                    return self._in(base).create()
+                except FileNotFoundError:
+                    self._lost(base)
+                    return self._in(base).create()
             finally:
-                self._removeUnused(base)
+                self._removeUnused(self._directories.get(base))
 
     def reserve(self, base: str) -> str:
         """Return a name that no file has, on the file system of C{base}; ``release`` it."""
         with self._mutex:
-            if not os.path.isdir(self._claimed(base).path):
-                self._lost(base)
-            return self._claimed(base).reserve()
+            try:
+                try:
+                    os.stat(self._in(base).path)
+                except FileNotFoundError:
+                    self._lost(base)
+                return self._in(base).reserve()
+            finally:
+                self._removeUnused(self._directories.get(base))
 
-    def _claimed(self, base: str) -> _WorkingDirectory:
+    def _in(self, base: str) -> _WorkingDirectory:
         directory = self._directories.get(base)
         if directory is None:
-            directory = self._directories[base] = _WorkingDirectory(base)
+            directory = _WorkingDirectory(base)
+            self._directories[base] = self._byPath[directory.path] = directory
             if base != self._root:
                 _swept(base)
         return directory
 
     def _lost(self, base: str) -> None:
-        """It was removed by hand, or its base was."""
-        directory = self._directories.pop(base, None)
-        if directory is not None:
-            directory.remove()
+        """It was removed by hand, or its base was: another takes its place, and it goes with the last of its files."""
+        self._removeUnused(self._directories.pop(base, None))
 
-    def _removeUnused(self, base: str) -> None:
-        directory = self._directories.get(base)
-        if directory is not None and not directory.files and (self._closed or base != self._root):
-            del self._directories[base]
+    def _removeUnused(self, directory: _WorkingDirectory | None) -> None:
+        if directory is None or directory.files:
+            return
+        if self._closed or directory is not self._directories.get(self._root):
+            if self._directories.get(directory.base) is directory:
+                del self._directories[directory.base]
+            del self._byPath[directory.path]
             directory.remove()
 
     def release(self, name: str) -> None:
@@ -153,13 +163,11 @@ class WorkingDirectories:
 
     def leave(self, name: str) -> None:
         """Let go of a working name and leave what has it to the next start."""
-        path = os.path.dirname(name)
-        base = os.path.dirname(os.path.dirname(path))
         with self._mutex:
-            directory = self._directories.get(base)
-            if directory is not None and directory.path == path:
+            directory = self._byPath.get(os.path.dirname(name))
+            if directory is not None:
                 directory.files -= 1
-                self._removeUnused(base)
+                self._removeUnused(directory)
 
     def tryOut(self) -> None:
         """
@@ -167,17 +175,23 @@ class WorkingDirectories:
 
         :raises OSError: the file system of the root cannot do it; all is closed.
         """
+        try:
+            self._tryOut()
+        except OSError:
+            self.close()
+            raise
+
+    def _tryOut(self) -> None:
         fd, name = self.create(self._root)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.link(name, f"{name}.linked")
             os.unlink(f"{name}.linked")
-        except OSError:
-            self._closed = True
-            raise
         finally:
-            os.close(fd)
-            self.release(name)
+            try:
+                os.close(fd)
+            finally:
+                self.release(name)
 
     def sweep(self, isWanted: Callable[[], bool] = lambda: True) -> Swept:
         """
@@ -191,8 +205,8 @@ class WorkingDirectories:
         """Remove the working directories that are not in use, and each of the others when it no longer is."""
         with self._mutex:
             self._closed = True
-            for base in list(self._directories):
-                self._removeUnused(base)
+            for directory in list(self._directories.values()):
+                self._removeUnused(directory)
 
 
 def _claimed(incoming: str, path: str) -> int | None:
@@ -247,6 +261,7 @@ def _swept(base: str, isWanted: Callable[[], bool] = lambda: True) -> Swept:
     except FileNotFoundError:
         return Swept(0, 0)
     swept = [_sweptOne(path, base, isWanted) for path in paths]
+    _removeEmpty(incoming)
     return Swept(sum(each.removed for each in swept), sum(each.restored for each in swept))
 
 

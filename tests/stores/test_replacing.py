@@ -429,12 +429,10 @@ class DoubtTests(_PolicyTestCase):
         self.assertEqual(self.calls, 1)
 
     def test_keepFirst(self) -> None:
-        """It does not stand for one that is dropped."""
-        store = self.store
-        store.duplicates = Duplicates.KEEP_FIRST
-        error = self.failureResultOf(storedBy(self.receive(store, OTHER), headOf(OTHER)), StoreRefused).value
-        self.assertRefusal(error, "i/o error", error.__cause__)
-        self.assertEqual(self.left(), {NAME: DATA})
+        """It does not stand for one that is dropped: that is kept, beside it."""
+        self.store.duplicates = Duplicates.KEEP_FIRST
+        self.assertEqual(self.put(self.store, OTHER).outcome, Outcome.KEPT_BOTH)
+        self.assertEqual(self.left(), {NAME: DATA, BESIDE: OTHER})
         self.assertEqual(self.calls, 1)
 
 

@@ -150,7 +150,7 @@ class SweepTests(_WorkingTestCase):
         """So it is where this process needs none."""
         self.leave()
         self.makeStore(unnamedFiles=True)
-        self.assertEqual(os.listdir(self.incoming), [])
+        self.assertEqual(os.listdir(self.root), [])
 
     def test_inPool(self) -> None:
         """The start does not wait for it."""
