@@ -164,7 +164,7 @@ class FileStore:
                 sink.abort()
             told.callback(sink)
 
-        self.threads.run(self._create, filename, lead).addCallbacks(opened, told.errback)
+        self.threads.run(self.threads.timed, self._create, filename, lead).addCallbacks(opened, told.errback)
         return told
 
     def _create(self, filename: str, lead: bytes) -> UnnamedFile:

@@ -77,10 +77,12 @@ class FileSink:
 
     def write(self, view: memoryview) -> Deferred[None] | None:
         """See ``IStoreSink.write``."""
-        if not self._quick:
-            return Deferred.fromCoroutine(self._writeInPool(bytes(view)))
         threads = self._store.threads
         started = threads.seconds()
+        # Of any object: a hundred that each found out for themselves would hold everybody up a hundred times.
+        if not self._quick or started < threads.slowUntil:
+            self._quick = False
+            return Deferred.fromCoroutine(self._writeInPool(bytes(view)))
         try:
             self._file.write(view)
         except OSError as error:
@@ -88,13 +90,13 @@ class FileSink:
             self._quick = False
             raise self._failure from error
         if threads.seconds() - started > QUICK:
-            self._quick = False
+            self._quick = threads.wasQuick(started)
         return self._wrote(len(view))
 
     async def _writeInPool(self, data: bytes) -> None:
         self._check()
         try:
-            await self._ownJobs().run(self._file.write, data)
+            await self._ownJobs().run(self._store.threads.timed, self._file.write, data)
         except Exception as error:
             self._failure = error
             raise
@@ -202,7 +204,7 @@ class FileSink:
         if not self._finished:
             raise LocalProtocolError("an object is kept when it is finished, not before")
         self._kept = True
-        if self._file.replaces:
+        if self._file.replaces or not self._quick:
             # Not here: to remove a large file takes its time. Until it is gone nobody else is told of this one.
             self._ownJobs().run(self._file.accept).addErrback(_closingFailed)
             return
