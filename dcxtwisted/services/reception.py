@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+# What the log says of an object that another with the same UID stood or stands beside.
+_BESIDE_ANOTHER: Final = {
+    Outcome.KEPT_BOTH: "kept beside it",
+    Outcome.REPLACED: "replaced by this one",
+    Outcome.KEPT_FIRST: "it stays and this one is dropped",
+}
+
 _SOP_CLASS_UID_TAG: Final = 0x00080016
 _SOP_INSTANCE_UID_TAG: Final = 0x00080018
 
@@ -162,10 +169,11 @@ class Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
-        if stored.outcome is Outcome.KEPT_BOTH:
+        if stored.outcome is not Outcome.NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
-                "another object has the UID {instance}: kept beside it for {association}",
+                "another object has the UID {instance}: {outcome} for {association}",
                 instance=escaped(self._request.SOPInstanceUID),
+                outcome=_BESIDE_ANOTHER[stored.outcome],
                 association=self._exchange.association,
             )
         if self._service.participants:
