@@ -98,9 +98,10 @@ class AssociationProtocol(Protocol):
         watch.received += size
         self._core.feed(data)
         self._drain()
-        if self._provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
+        provider = self._provider
+        if provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
             self.factory.requestGrew(self, size)
-        if self._busy or self._core.insidePDU:
+        if self._core.insidePDU or (provider is not None and provider.busy):
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
             if not watch.inside:
@@ -157,7 +158,7 @@ class AssociationProtocol(Protocol):
                 if event is None:
                     event = self._core.nextEvent()
                     if event is None:
-                        if self._doWhatIsDue():
+                        if (self._acceptance or self._releaseRequested or self._stopping) and self._doWhatIsDue():
                             continue
                         break
                 elif self._isHeld():
@@ -184,7 +185,8 @@ class AssociationProtocol(Protocol):
             self._drain()
         finally:
             self._draining = False
-        self._adjustReading()
+        if (self._inHand is None) is self._paused:
+            self._adjustReading()
         if self._closing:
             self._closing = False
             self._close()
@@ -255,10 +257,9 @@ class AssociationProtocol(Protocol):
     def _adjustReading(self) -> None:
         """Pause while something that arrived cannot be used; resume when it is used up."""
         # Waiting alone does not pause: a paused transport tells of no FIN and no RST.
-        waiting = self._inHand is not None
-        if waiting is not self._paused and self._core.state is not State.IDLE:
-            self._paused = waiting
-            if waiting:
+        if self._core.state is not State.IDLE:
+            self._paused = self._inHand is not None
+            if self._paused:
                 self._connection.pauseProducing()
             else:
                 self._connection.resumeProducing()

@@ -113,6 +113,8 @@ class ReadSize:
     def fit(self, length: int, share: int) -> None:
         """Take into account that C{length} bytes were read, and that the share is now C{share}."""
         size = self.size
+        if length < size <= share and length * 8 >= size and self._fits:
+            return
         if not self._fits:
             size = share
         elif length >= size:
