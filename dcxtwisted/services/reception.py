@@ -5,7 +5,7 @@ One object from the first byte of its data set to its response.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from dcxtwisted.services.storage import StorageService
 
 _log = Logger()
+
+# What the log says of an object that another with the same UID stood or stands beside.
+_BESIDE_ANOTHER: Final = {
+    Outcome.KEPT_BOTH: "kept beside it",
+    Outcome.REPLACED: "replaced by this one",
+    Outcome.KEPT_FIRST: "it stays and this one is dropped",
+}
 
 
 @implementer(IDataSetReceiver)
@@ -152,10 +159,11 @@ class Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
-        if stored.outcome is Outcome.KEPT_BOTH:
+        if stored.outcome is not Outcome.NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
-                "another object has the UID {instance}: kept beside it for {association}",
+                "another object has the UID {instance}: {outcome} for {association}",
                 instance=escaped(stored.head.SOPInstanceUID),
+                outcome=_BESIDE_ANOTHER[stored.outcome],
                 association=self._exchange.association,
             )
         if self._service.participants:

@@ -922,7 +922,13 @@ class WriteFailureTests(ServiceTestCase):
 class OutcomeTests(ServiceTestCase):
     def test_keptBesideAnother(self) -> None:
         """Somebody will want to know that one UID stands for two objects."""
-        for outcome, times in ((Outcome.NEW, 0), (Outcome.IDENTICAL, 0), (Outcome.KEPT_BOTH, 1)):
+        for outcome, said in (
+            (Outcome.NEW, None),
+            (Outcome.IDENTICAL, None),
+            (Outcome.KEPT_BOTH, "kept beside it"),
+            (Outcome.REPLACED, "replaced by this one"),
+            (Outcome.KEPT_FIRST, "it stays and this one is dropped"),
+        ):
 
             def finish(head: Head, outcome: Outcome = outcome) -> StoredObject:
                 return StoredObject("/store/1.dcm", 1, head, outcome)
@@ -930,7 +936,11 @@ class OutcomeTests(ServiceTestCase):
             peer, connection = self.listen(store=self.store(sink={"finish": finish}))
             self.send(connection, peer)
             self.assertEqual(peer.statuses, [0])
-            self.assertLogged("another object has the UID '1.2.3': kept beside it for <Association from 'PEER'", times)
+            lines = [line for line in self.logged if "another object has the UID" in line]
+            self.logged.clear()
+            self.assertEqual(len(lines), said is not None)
+            if said is not None:
+                self.assertIn(f"another object has the UID '1.2.3': {said} for <Association from 'PEER'", lines[0])
 
 
 class FinishFailureTests(ServiceTestCase):
