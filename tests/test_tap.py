@@ -32,7 +32,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted import DCXACCEvents, StoreRefused
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import Configuration, Duplicates
 from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.tap import ListenerService, Options, makeService
 from dcxtwisted.wire.assembly import fragment
@@ -261,6 +261,16 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(listener.configuration, Configuration())
         self.assertEqual(type(listener.events), DCXACCEvents)
         self.assertTrue(listener._files.durable)
+
+    def test_store(self) -> None:
+        """The settings of the store reach it."""
+        listener = self.make(
+            *("--port", LOOPBACK, "--set", "duplicates=replace", "--set", "minimumFreeBytes=123"),
+            *("--set", "minimumFreeInodes=45"),
+        )
+        self.assertIs(listener._files.duplicates, Duplicates.REPLACE)
+        freeSpace = listener._files._freeSpace
+        self.assertEqual((freeSpace._minimumBytes, freeSpace._minimumInodes), (123, 45))
 
     def test_values(self) -> None:
         self.patch(reactor, "seconds", reactor.seconds)

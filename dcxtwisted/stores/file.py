@@ -2,6 +2,21 @@
 The file store: each object a Part 10 file below a root, whole and durable before it is acknowledged.
 
 This is the reactor's side of it: what is done when, and in which thread. What is done there is in ``publishing``.
+
+What it asks of a file system is that it links, renames, locks (flock) and synchronizes. What differs:
+
+- ext4, tmpfs, overlayfs: objects have no name until they are whole (O_TMPFILE); the tests run there. What tmpfs
+  keeps goes with the machine, whatever was synchronized.
+- XFS and btrfs: the same by what they document; not tried here. btrfs has no number of inodes: none is asked for.
+- NFS: has no O_TMPFILE, so that objects stand in ``.incoming`` until they are whole. What a server answers to is
+  durable where it exports with ``sync``. flock holds between clients from Linux 2.6.12 on, unless mounted with
+  ``local_lock`` or ``nolock``: then let one client write. Errors of writing that a system tells only with close come
+  with fsync, and with the closing of a duplicate before there is a name. An answer that got lost, so that a link says
+  of its own doing that somebody was there first, is recognized. Not tried here.
+- Where nothing can be linked (FAT, some of FUSE), a store does not start.
+
+An error that comes only when an acknowledged object is closed is told in the log: all that could be wrong with it was
+asked for before.
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
+from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IStoreSink, Outcome
+from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.stores import directories
 from dcxtwisted.stores import sink as sinkModule
 from dcxtwisted.stores.file import FileStore
@@ -775,6 +777,29 @@ class ThreadTests(TestCase):
         gc.collect()
         after = [path for path in openDescriptors().values() if path.startswith("/")]  # no pipes of the reactor
         self.assertEqual([path for path in after if path not in before.values()], [])
+
+    async def test_crowdOfRivals(self) -> None:
+        """So it is whatever the operator chose: one object stands, whole, and nothing is left of the others."""
+        names = {
+            Duplicates.REPLACE: Outcome.REPLACED,
+            Duplicates.KEEP_FIRST: Outcome.KEPT_FIRST,
+            Duplicates.REFUSE: StoreRefused,
+        }
+        for duplicates, expected in names.items():
+            for unnamedFiles in (True, False):
+                store = self.makeStore(duplicates=duplicates, unnamedFiles=unnamedFiles)
+                datas = [dataSet("1.2.3", fill=bytes([number])) for number in range(6)]
+                results = await DeferredList(
+                    [Deferred.fromCoroutine(self.put(store, data)) for data in datas], consumeErrors=True
+                )
+                outcomes = [result if success else getattr(result, "type", None) for success, result in results]
+                self.assertEqual((outcomes.count(Outcome.NEW), outcomes.count(expected)), (1, 5))
+                await store.stop()
+                found = [os.path.join(where, name) for where, _, names in os.walk(store.root) for name in names]
+                self.assertEqual(len(found), 1)
+                with open(found[0], "rb") as file:
+                    content = file.read()
+                self.assertIn(content[dataSetOffset(content) :], datas)
 
     async def test_stop(self) -> None:
         """Stopping ends the threads; starting again works; what is left over is still cleared up."""
