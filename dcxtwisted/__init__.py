@@ -16,13 +16,14 @@ of the package, from the bottom up:
 """
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import Configuration, MemoryOverflow
 from dcxtwisted.errors import AssociationRejected, DICOMError, StoreRefused
 from dcxtwisted.events import DCXACCEvents, asyncioEvents
 from dcxtwisted.interfaces import (
     IN_MEMORY,
     IAssociation,
     IDCXACCEvents,
+    IObjectInMemory,
     IStore,
     IStoreRequest,
     IStoreSink,
@@ -38,9 +39,11 @@ __all__ = [
     "DICOMError",
     "IAssociation",
     "IDCXACCEvents",
+    "IObjectInMemory",
     "IStore",
     "IStoreRequest",
     "IStoreSink",
+    "MemoryOverflow",
     "StoreRefused",
     "StoredObject",
     "asyncioEvents",

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation
+from dcxtwisted.interfaces import IAssociation, IObjectInMemory
 from dcxtwisted.transports import hostOf
 from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
@@ -72,6 +72,10 @@ class Association:
     def abort(self) -> None:
         """Send A-ABORT and close."""
         self._protocol.abort()
+
+    def TakeStoredObject(self) -> IObjectInMemory | None:
+        """Hand over the oldest object in memory that came on this association, and forget it."""
+        return self._protocol.factory.takeStoredObject(self)
 
     def __repr__(self) -> str:
         return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"

@@ -63,6 +63,7 @@ class DCXACC(Service):
     :param participants: run between the store and OnStoreDone, in this order.
     :param reactor: the reactor to run on; the one installed by default.
     :ivar factory: the protocol factory, for those who listen on their own.
+    :ivar memory: the store of objects in memory; C{store} itself where that is one.
     """
 
     def __init__(
@@ -92,27 +93,44 @@ class DCXACC(Service):
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
-        self._memory = MemoryStore()
+        self._isGivenMemory = isinstance(store, MemoryStore)
+        self.memory = store if isinstance(store, MemoryStore) else self._makeMemory()
+        self._store = self._files if store is None else store
         eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
-        services: list[IDIMSEService] = [
-            VerificationService(self.events, eventDeadline),
-            StorageService(
-                self.events,
-                self._files if store is None else store,
-                self._files,
-                self._memory,
-                self.storeDirectory,
-                eventDeadline,
-                Deadline(self._clock, self.configuration.storeDeadline),
-                participants,
-                StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
-            ),
-        ]
+        self._storage = StorageService(
+            self.events,
+            self._store,
+            self._files,
+            self.memory,
+            self.storeDirectory,
+            eventDeadline,
+            Deadline(self._clock, self.configuration.storeDeadline),
+            participants,
+            StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
+        )
+        services: list[IDIMSEService] = [VerificationService(self.events, eventDeadline), self._storage]
         self._services: Mapping[int, IDIMSEService] = {
             field: service for service in services for field in service.commandFields
         }
         self.factory = AssociationFactory(
-            self.configuration, self.events, self._clock, _transferSyntaxes(services), self._makeProvider
+            self.configuration,
+            self.events,
+            self._clock,
+            _transferSyntaxes(services),
+            self._makeProvider,
+            self.memory.take,
+            self.memory.giveUp,
+        )
+
+    def _makeMemory(self) -> MemoryStore:
+        configuration = self.configuration
+        return MemoryStore(
+            configuration.memoryBudget,
+            configuration.memoryOverflow,
+            configuration.spillBudget,
+            directory=self.storeDirectory,
+            reactor=self._clock,
+            threads=self._files.threads,
         )
 
     def _makeProvider(
@@ -139,9 +157,27 @@ class DCXACC(Service):
         """The ports listened on; empty before the start and after the stop."""
         return list(self._ports)
 
+    @property
+    def EnableInMemoryStorageSCP(self) -> bool:
+        """
+        Whether None, as OnStoreSetup's answer, keeps an object in memory; False at first.
+
+        It can be set at any time, and goes for the objects that are announced from then on.
+        """
+        return self._storage.store is self.memory
+
+    @EnableInMemoryStorageSCP.setter
+    def EnableInMemoryStorageSCP(self, enabled: bool) -> None:
+        self._storage.store = self.memory if enabled else self._store
+
     def TakeStoredObject(self) -> ObjectInMemory | None:
-        """Hand over the oldest object kept in memory, and forget it; None where there is none."""
-        return self._memory.take()
+        """
+        Hand over the oldest object in memory, and forget it; None where there is none.
+
+        ``IAssociation.TakeStoredObject`` tells when one can be taken, and hands over those of one association. When the
+        Deferred of C{stopService} has fired, and what it calls has run, what was not taken is dropped.
+        """
+        return self.memory.take()
 
     def AbortActiveAssociations(self) -> None:
         """Send A-ABORT on every association and close."""
@@ -226,6 +262,10 @@ class DCXACC(Service):
         waiting, self._whenStopped = self._whenStopped, []
         for stopped in waiting:
             stopped.callback(result)
+        # Last, so that whoever waited for the end of all reception can take what is left.
+        dropped = 0 if self._isGivenMemory else self.memory.clear()
+        if dropped:
+            _log.warn("dropped {count} objects in memory that nobody took", count=dropped)
 
 
 def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -15,6 +16,14 @@ _LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+
+
+class MemoryOverflow(Enum):
+    """What becomes of an object in memory that there is no room for."""
+
+    SPILL = "spill"  #: it goes on in a file without a name, which reads back as memory does
+    WAIT = "wait"  #: its sender is held up until objects are taken, its deadlines stand still
+    REFUSE = "refuse"  #: it is refused at once (A700)
 
 
 def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -68,6 +77,16 @@ class Configuration:
     :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
     :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
+    :ivar memoryBudget: bytes of memory for all objects in memory that are being received or wait for TakeStoredObject;
+        each counts with 8 KiB more, for what is kept about it.
+    :ivar memoryOverflow: what becomes of an object beyond that: ``spill``, ``wait`` or ``refuse``. Spilling is the
+        default: it alone takes an object larger than ``memoryBudget``, and suits an application that takes nothing
+        before an association has ended, which is just what waiting would keep it from. A sender that waits is refused
+        (A700) at ``storeDeadline``; and at once, the youngest object first, where all that hold memory wait for more
+        and nothing can be taken.
+    :ivar spillBudget: bytes of spilled objects that are being received or wait to be taken, so that an application that
+        takes no more does not fill the disk; what comes beyond is refused (A700). Their files are on the store
+        directory's file system, and never more than a quarter of the descriptors that the process may have.
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
     :ivar maximumAssociationsPerAddress: the same for one address of a peer.
     :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
@@ -91,6 +110,9 @@ class Configuration:
     eventDeadline: float = _deadline(60.0)
     storeDeadline: float = _deadline(300.0)
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
+    memoryBudget: int = attrs.field(default=268435456, validator=attrs.validators.ge(0))
+    memoryOverflow: MemoryOverflow = attrs.field(default=MemoryOverflow.SPILL, converter=MemoryOverflow)
+    spillBudget: int = attrs.field(default=4294967296, validator=attrs.validators.ge(0))
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
     maximumAssociationsPerAETitle: int | None = attrs.field(
@@ -111,6 +133,11 @@ def _texts(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
 
 
+def _oneOf(kind: type[Enum]) -> tuple[Callable[[str], Any], str]:
+    *values, last = (member.value for member in kind)
+    return kind, f"{', '.join(values)} or {last}"
+
+
 # By the annotation: how a value is read, and what one looks like.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "str": (str, "text"),
@@ -119,6 +146,7 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
+    "MemoryOverflow": _oneOf(MemoryOverflow),
 }
 
 
@@ -145,6 +173,8 @@ def writtenSetting(value: Any) -> str:
     """Return the value of a setting as ``readSetting`` takes it."""
     if value is None:
         return "none"
+    if isinstance(value, Enum):
+        return str(value.value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

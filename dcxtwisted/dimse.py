@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -162,9 +162,13 @@ class DIMSEProvider:
         exchange, self._receiving = self._receiving, None
         if self._settingUp is not None:
             self._settingUp.cancel()
-        elif exchange is not None and self._writing is None:
+        elif exchange is None:
+            pass
+        elif self._writing is not None:
+            # It may wait for something that takes long; _written goes on from there.
+            self._writing.cancel()
+        else:
             self._lose(exchange)
-        # A write is let finish first: _written goes on from there.
 
     # One message after the other
 
@@ -295,8 +299,12 @@ class DIMSEProvider:
             exchange.dataSetPassed()
         else:
             self._receiving = exchange
-        waiting.addErrback(self._serviceFailed, exchange)
+        waiting.addErrback(self._notWritten, exchange)
         waiting.addCallback(self._written, exchange, isLast)
+
+    def _notWritten(self, failure: Failure, exchange: Exchange) -> None:
+        if not (self._over and failure.check(CancelledError)):
+            self._serviceFailed(failure, exchange)
 
     def _written(self, ignored: None, exchange: Exchange, isLast: bool) -> None:
         self._writing = None

@@ -17,7 +17,7 @@ from dcxtwisted.admission import Admission
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
+from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dcxtwisted.wire.messages import Response
@@ -38,6 +38,8 @@ class AssociationFactory:
     Makes a protocol for each connection, and knows all that are up.
 
     :param makeProvider: joins an association that is accepted with what serves its messages.
+    :param takeStoredObject: hands over the oldest object in memory that came on an association.
+    :param giveUp: called when all associations are aborted: has end what outlives them and may wait for long.
     :ivar associations: every accepted association that is not over.
     :ivar admission: who may come in.
     :ivar share: what one peer may take of a reactor turn, in bytes.
@@ -52,11 +54,15 @@ class AssociationFactory:
         makeProvider: Callable[
             [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
         ],
+        takeStoredObject: Callable[[IAssociation], IObjectInMemory | None] = lambda association: None,
+        giveUp: Callable[[], object] = lambda: None,
     ) -> None:
         self.configuration = configuration
         self.events = events
         self.clock = clock
         self.makeProvider = makeProvider
+        self.takeStoredObject = takeStoredObject
+        self._giveUp = giveUp
         self.supported = Supported(
             transferSyntaxes,
             configuration.maximumLength,
@@ -190,3 +196,4 @@ class AssociationFactory:
         for protocol in list(self.protocols):
             protocol.abort()
             protocol.abortConnection()
+        self._giveUp()

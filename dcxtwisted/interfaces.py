@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Coroutine, Mapping
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -22,6 +22,9 @@ from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 _T = TypeVar("_T")
 
@@ -153,6 +156,44 @@ class IAssociation(Interface):
     def abort() -> None:
         """Send A-ABORT (source 0) and close; nothing happens where the association is over."""
 
+    def TakeStoredObject() -> IObjectInMemory | None:
+        """
+        Hand over the oldest object in memory that came on this association, and forget it; None where there is none.
+
+        One can be taken from OnStoreDone on (participants are asked before it, and may take it too), and when the
+        association is over. What OnStoreDone refuses is gone, unless it was taken before: then it is its taker's.
+        """
+
+
+class IObjectInMemory(Interface):
+    """
+    An object that was received into memory: bytes that can only be read, a whole Part 10 file, as long as it is held.
+
+    ``len`` and ``bytes`` take it as it is. ``memoryview``, and all else that takes what is bytes-like, does so from
+    Python 3.12 on; ``data`` serves in 3.11 too.
+    """
+
+    data: memoryview = Attribute("The file, read-only; not copied. A large one may be in a mapped file.")
+    SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
+    SOPInstanceUID: str = Attribute("Affected SOP Instance UID of the command, likewise; safe in a path.")
+    transferSyntaxUID: str = Attribute("The transfer syntax of the data set.")
+    messageID: int = Attribute("Message ID of the command.")
+    callingAETitle: str = Attribute("As ``IAssociation.callingAETitle``.")
+    calledAETitle: str = Attribute("As ``IAssociation.calledAETitle``.")
+    callingHost: str = Attribute("As ``IAssociation.callingHost``.")
+    association: IAssociation = Attribute("``IAssociation`` it came on.")
+    head: Head = Attribute("dataset.Head with the attributes found.")
+    receivedAt: float = Attribute("Seconds of the listener's clock when it was whole, as ``IAssociation.startedAt``.")
+
+    def __len__() -> int:
+        """Return how many bytes the file has."""
+
+    def __bytes__() -> bytes:
+        """Return the file."""
+
+    def dataset() -> FileDataset:
+        """Return it as pydicom reads it, with its file meta information."""
+
 
 class IStoreRequest(Interface):
     """One C-STORE request as events and stores see it."""
@@ -207,7 +248,8 @@ class IStoreSink(Interface):
         """
         Take the next bytes of the data set, exactly as received.
 
-        The view is valid during the call only. Returns None, or a Deferred until which nothing more is written.
+        The view is valid during the call only. Returns None, or a Deferred until which nothing more is written; it is
+        cancelled where that takes too long, or the association is over. ``abort`` follows then.
         Raises StoreRefused (or OSError, which is answered A700).
         """
 

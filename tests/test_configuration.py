@@ -7,7 +7,14 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
+from dcxtwisted.configuration import (
+    DEFAULT_LAYOUT,
+    DEFAULT_PORT,
+    Configuration,
+    MemoryOverflow,
+    readSetting,
+    writtenSetting,
+)
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -40,6 +47,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "eventDeadline": 60.0,
                 "storeDeadline": 300.0,
                 "stopDeadline": 30.0,
+                "memoryBudget": 268435456,
+                "memoryOverflow": MemoryOverflow.SPILL,
+                "spillBudget": 4294967296,
                 "maximumAssociations": 1000,
                 "maximumAssociationsPerAddress": 200,
                 "maximumAssociationsPerAETitle": None,
@@ -102,6 +112,14 @@ class ConfigurationTests(SynchronousTestCase):
             self.assertTaken(name, 1, 100000)
             self.assertRefused(name, 0, -1)
 
+    def test_memory(self) -> None:
+        for name in ("memoryBudget", "spillBudget"):
+            self.assertTaken(name, 0, 1 << 40)
+            self.assertRefused(name, -1)
+        self.assertTaken("memoryOverflow", *MemoryOverflow)
+        self.assertIs(Configuration(memoryOverflow="wait").memoryOverflow, MemoryOverflow.WAIT)
+        self.assertRefused("memoryOverflow", "WAIT", "", None)
+
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
         self.assertRefused("operationsWindow", 0, -1, 0x10000)
@@ -120,6 +138,8 @@ class SettingTests(SynchronousTestCase):
             ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
             ("ARTIM=0.5", ("ARTIM", 0.5)),
             ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
+            ("memoryBudget=1000", ("memoryBudget", 1000)),
+            ("memoryOverflow=wait", ("memoryOverflow", MemoryOverflow.WAIT)),
             ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
         ):
             self.assertEqual(readSetting(setting), expected)
@@ -136,6 +156,7 @@ class SettingTests(SynchronousTestCase):
             ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
             ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
             ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
+            ("memoryOverflow=WAIT", "memoryOverflow takes spill, wait or refuse, not 'WAIT'"),
             ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
             (
                 "maximumAssociationsPerAETitle=",

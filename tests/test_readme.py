@@ -12,14 +12,17 @@ from functools import cache
 from http.client import HTTPConnection
 from importlib.metadata import metadata
 from pathlib import Path
+from struct import iter_unpack
 from textwrap import dedent
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.tap import Options
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
@@ -69,7 +72,7 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_everyBlockIsTested(self) -> None:
         """By one of the tests below, each of which asks for a block by something in it."""
-        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory")
+        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory", "TakeStoredObject")
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
 
 
@@ -138,6 +141,26 @@ class EmbeddingTests(ProgramTestCase):
         program = self.program(blockWith("asyncioEvents"))
         self.assertEqual(self.peer(self.listenerOf(program)).storeAnd(DATA, "1.2.3"), 0)
         self.assertEnds(program, signal.SIGTERM)
+
+    def test_inMemory(self) -> None:
+        """Thumbnails of what arrives, and no other file; what is no image is taken too."""
+        program = self.program(blockWith("TakeStoredObject"))
+        peer = self.peer(self.listenerOf(program))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        path: Any = get_testdata_file("CT_small.dcm")
+        image = dcmread(path)
+        file = Path(path).read_bytes()
+        uid = image.SOPInstanceUID
+        self.assertEqual(peer.storeAnd(file[dataSetOffset(file) :], uid, messageID=2), 0)
+        thumbnail = (self.directory / f"{uid}.pgm").read_bytes()
+        self.assertEqual(thumbnail[:13], b"P5 32 32 255\n")
+        values = [value for (value,) in iter_unpack("<h", image.PixelData)]
+        kept = [values[row * 128 + column] for row in range(0, 128, 4) for column in range(0, 128, 4)]
+        scale = max(kept) - min(kept)
+        self.assertEqual(list(thumbnail[13:]), [(value - min(kept)) * 255 // scale for value in kept])
+        self.assertEnds(program, signal.SIGTERM)
+        files = sorted(path.name for path in self.directory.rglob("*") if path.is_file())
+        self.assertEqual(files, [f"{uid}.pgm", "program.py", "stderr.txt"])
 
     def test_unitTest(self) -> None:
         """The test that a reader starts from passes."""

@@ -51,7 +51,6 @@ class StorageService:
     """
     Receives objects into stores.
 
-    :param store: the acceptor's own way.
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
     :param root: what stands before the file name that OnStoreSetup is given.
@@ -59,6 +58,7 @@ class StorageService:
     :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
     :param scope: what is taken besides the storage SOP classes of the standard.
+    :ivar store: the acceptor's own way, for what comes from now on.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -79,7 +79,7 @@ class StorageService:
         self.eventDeadline = eventDeadline
         self.storeDeadline = storeDeadline
         self.participants = participants
-        self._store = store
+        self.store = store
         self._files = files
         self._memory = memory
         self._root = root
@@ -132,7 +132,7 @@ class StorageService:
 
     def _open(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":
-            return self._store.open(request)
+            return self.store.open(request)
         if isinstance(place, str):
             return self._files.openAt(place, request)
         if place is IN_MEMORY:

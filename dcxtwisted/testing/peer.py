@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.interfaces import IDCXACCEvents, IStore
-from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing.transport import MemoryAddress, MemoryConnection
 from dcxtwisted.uids import APPLICATION_CONTEXT, EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.assembly import fragment
@@ -183,7 +182,8 @@ class ListenerInMemory:
     An acceptor without a socket, on a clock that stands still until a test advances it.
 
     :ivar clock: its reactor: a C{twisted.internet.task.Clock}.
-    :ivar acceptor: the L{DCXACC}; its objects go to C{store}, by default a memory store.
+    :ivar acceptor: the L{DCXACC}.
+    :ivar store: where its objects go; where none is given, C{acceptor.memory}, for C{TakeStoredObject}.
     """
 
     def __init__(
@@ -194,8 +194,9 @@ class ListenerInMemory:
         **options: Any,
     ) -> None:
         self.clock = Clock()
-        self.store = MemoryStore() if store is None else store
-        self.acceptor = DCXACC([], events, store=self.store, configuration=configuration, reactor=self.clock, **options)
+        self.acceptor = DCXACC([], events, store=store, configuration=configuration, reactor=self.clock, **options)
+        self.acceptor.EnableInMemoryStorageSCP = store is None
+        self.store = self.acceptor.memory if store is None else store
 
     def connect(
         self,

@@ -17,7 +17,15 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.dataset import DataSetReader, Head
-from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject
+from dcxtwisted.interfaces import (
+    IAssociation,
+    IObjectInMemory,
+    IStore,
+    IStoreRequest,
+    IStoreSink,
+    Outcome,
+    StoredObject,
+)
 from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from dcxtwisted.wire.items import UserIdentityRequest
@@ -55,6 +63,10 @@ class StoreAssociation:
 
     def abort(self) -> None:
         """Do nothing."""
+
+    def TakeStoredObject(self) -> IObjectInMemory | None:
+        """Return None."""
+        return None
 
 
 @implementer(IStoreRequest)

@@ -1126,7 +1126,7 @@ class LostTests(ServiceTestCase):
         self.assertEqual(peer.statuses, [])
 
     def test_writing(self) -> None:
-        """The write that is under way is let return, then all is undone; whether it failed does not matter."""
+        """The write that is under way is cancelled, then all is undone; what still comes of it does not matter."""
         for end in self.ways().values():
             for outcome in (None, StoreRefused(0xA700)):
                 writing: Deferred[None] = Deferred()
@@ -1136,10 +1136,10 @@ class LostTests(ServiceTestCase):
                 peer.send(FRAGMENTS[: SMALL + 6])
                 connection.pump()
                 self.end(peer, connection, end)
-                self.assertEqual(self.log, ["OnStoreSetup", "open", "write"])
+                self.assertEqual(self.log, ["OnStoreSetup", "open", "write", "abort", "OnStoreDone", "OnAssocEnd"])
                 writing.errback(outcome) if outcome else writing.callback(None)
                 connection.pump()
-                self.assertEqual(self.log[3:], ["abort", "OnStoreDone", "OnAssocEnd"])
+                self.assertEqual(len(self.log), 6)
 
     def test_finishing(self) -> None:
         """Wholly received: it is stored, and kept if the application says so, though nobody is told."""
