@@ -15,7 +15,7 @@ from dcxtwisted.dataset import DataSetReader, Head, Wholeness
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
-from dcxtwisted.services.refusals import PENDING_STATUSES, refusalFrom, refuse
+from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
@@ -136,7 +136,7 @@ class Reception:
         cleared = self._clear()
         cleared.addCallback(self._tellOfFailure)
         cleared.addErrback(_eventFailed)
-        return cleared.addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+        return cleared.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _tellOfFailure(self, ignored: object) -> object:
         answer = ask(self._service.events.OnStoreDone, "", False, self._request)
@@ -144,7 +144,7 @@ class Reception:
 
     def _undo(self, refusal: StoreRefused) -> Deferred[object]:
         """The application was asked, and the object is not to be kept: clear up, then answer."""
-        return self._clear().addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+        return self._clear().addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _clear(self) -> Deferred[object]:
         """Remove what this request made, once; the Deferred never fails."""
@@ -205,6 +205,11 @@ class Reception:
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 
     def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+        forced = None if self._service.nextStatus is None else self._service.takeNextStatus(self._exchange)
+        if forced is not None:
+            if not keepsObject(forced):
+                return self._undo(StoreRefused(forced, FORCED))
+            status, comment, offendingElements = forced, "", ()
         try:
             self._sink.keep()
         except Exception:

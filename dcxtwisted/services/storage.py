@@ -30,13 +30,14 @@ from dcxtwisted.interfaces import (
     IStoreSink,
 )
 from dcxtwisted.services.reception import Reception
-from dcxtwisted.services.refusals import refusalFrom, refuse
+from dcxtwisted.services.refusals import FORCED, refusalFrom, refuse
 from dcxtwisted.services.requests import StoreRequest, isSafeInstanceUID
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
     INVALID_SOP_INSTANCE,
     SOP_CLASS_NOT_SUPPORTED,
+    keepsObject,
 )
 from dcxtwisted.uids import STORAGE_SOP_CLASSES, isKnown
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
@@ -53,12 +54,13 @@ class StorageService:
 
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
-    :param root: what stands before the file name that OnStoreSetup is given.
     :param eventDeadline: for one answer of an event or of a participant.
     :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
     :param scope: what is taken besides the storage SOP classes of the standard.
     :ivar store: the acceptor's own way, for what comes from now on.
+    :ivar root: what stands before the file name that OnStoreSetup is given.
+    :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -82,7 +84,8 @@ class StorageService:
         self.store = store
         self._files = files
         self._memory = memory
-        self._root = root
+        self.root = root
+        self.nextStatus: int | None = None
         self._scope = StorageScope() if scope is None else scope
 
     def supports(
@@ -99,9 +102,9 @@ class StorageService:
         request = StoreRequest(command, exchange)
         refusal = self._refusal(command, request, exchange.context.abstractSyntax)
         if refusal is not None:
-            refuse(command, exchange, refusal)
+            self.refuse(command, exchange, refusal)
             return None
-        filename = f"{self._root}/{request.SOPInstanceUID}.dcm"
+        filename = f"{self.root}/{request.SOPInstanceUID}.dcm"
         try:
             place = ask(self.events.OnStoreSetup, filename, request)
             if place is not None and isinstance(place, Deferred):
@@ -109,11 +112,25 @@ class StorageService:
             sink = self._openWithin(place, request)
         except Exception:
             # Of the application's code, or of a store's: here and below the sender is told, and the rest goes on.
-            refuse(command, exchange, refusalFrom(Failure(), "setting up an object"))
+            self.refuse(command, exchange, refusalFrom(Failure(), "setting up an object"))
             return None
         if isinstance(sink, Deferred):
             return self._received(sink, command, request, exchange)
         return Reception(self, command, request, exchange, sink)
+
+    def takeNextStatus(self, exchange: IExchange) -> int | None:
+        """Return the status that is forced on a response, once; None for its own, and where nobody will be told."""
+        if exchange.association.ended:
+            return None
+        status, self.nextStatus = self.nextStatus, None
+        return status
+
+    def refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+        """Answer with a refusal, or with another one where that is forced."""
+        forced = self.takeNextStatus(exchange)
+        if forced is not None and not keepsObject(forced):
+            refusal = StoreRefused(forced, FORCED)
+        refuse(command, exchange, refusal)
 
     def _refusal(self, command: CStoreRequest, request: StoreRequest, abstractSyntax: str) -> StoreRefused | None:
         SOPClassUID = request.SOPClassUID
@@ -162,6 +179,6 @@ class StorageService:
             return Reception(self, command, request, exchange, sink)
 
         def failed(failure: Failure) -> None:
-            refuse(command, exchange, refusalFrom(failure, "setting up an object"))
+            self.refuse(command, exchange, refusalFrom(failure, "setting up an object"))
 
         return sink.addCallbacks(opened, failed)

@@ -82,6 +82,18 @@ class FileStore:
         self._working = WorkingDirectories(self.root)
         self._running = False
 
+    def moveTo(self, root: str) -> None:
+        """
+        Keep objects below another root from the next start on.
+
+        :raises RuntimeError: it is running.
+        """
+        if self._running:
+            raise RuntimeError("the store is open: its directory stays what it is until it is stopped")
+        self.root = os.path.abspath(root)
+        self._directories = Directories(self.root, self.durable)
+        self._working = WorkingDirectories(self.root)
+
     def start(self) -> None:
         """
         Make the root, find out what its file system can do, and start the threads.
