@@ -112,10 +112,10 @@ class PullPort:
         for waiting in told:
             if not waiting.called:
                 waiting.callback(None)
-        for each in stopped:
-            each.callback(None)
         if self._waiting and not self.isUsed:
             self._listen()  # somebody asked again while it stopped
+        for each in stopped:
+            each.callback(None)
 
     def _listen(self) -> None:
         self._isListening = True
