@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
@@ -27,6 +28,9 @@ from dcxtwisted.interfaces import IAssociation, IDIMSEProvider
 from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import Negotiated
+
+# The most commands that one call after the other is given at once: a chunk may hold 6,500 C-ECHOs, which take 0.2 s.
+_MOST_AT_ONCE: Final = 16
 
 
 @implementer(IProtocolFactory)
@@ -214,6 +218,8 @@ class Gate:
         self._isOver = False
         self._waiting: Deferred[bool] | None = None
         self._timer: IDelayedCall | None = None
+        self._nextTurn: IDelayedCall | None = None
+        self._atOnce = 0  # commands in a row that were served inside the call
         self._patience = factory.configuration.silenceDeadline
         self._unattended = Countdown(self._clock, self._patience, self._nobodyWaits)
         self._unattended.start()
@@ -262,6 +268,7 @@ class Gate:
         """See L{IDIMSEProvider.ended}."""
         self._unattended.stop()
         self._stopTimer()
+        self._stopNextTurn()
         self.provider.ended()
 
     def woken(self) -> None:
@@ -282,11 +289,18 @@ class Gate:
         self._waiting = waiting
         if self._association.ended:
             return waiting
-        if timeout is not None:
-            self._timer = self._clock.callLater(max(0.0, timeout), self._lookAtTimer)
         # One that a wait was cancelled for is still under way: this is the wait for it then.
-        if not self._hasBegun:
+        if self._hasBegun:
+            self._atOnce = 0
+        elif self._atOnce < _MOST_AT_ONCE:
             self._open()
+            self._atOnce = self._atOnce + 1 if waiting.called else 0
+        else:
+            # Let others have their share of this turn first.
+            self._atOnce = 0
+            self._nextTurn = self._clock.callLater(0, self._open)
+        if timeout is not None and self._waiting is waiting and not self._association.ended:
+            self._timer = self._clock.callLater(max(0.0, timeout), self._lookAtTimer)
         return waiting
 
     def over(self) -> None:
@@ -295,12 +309,14 @@ class Gate:
         self._tell(False)
 
     def _open(self) -> None:
+        self._nextTurn = None
         self._isShut = False
         self._unattended.stop()
         # The peer's silence before it was held up counts: who waits again and again does not keep it.
         self._wake(self._clock.seconds() - self._shutAt)
 
     def _shut(self) -> None:
+        self._stopNextTurn()
         self._isShut = True
         self._shutAt = self._clock.seconds()
         self._unattended.start()
@@ -328,6 +344,11 @@ class Gate:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+    def _stopNextTurn(self) -> None:
+        call, self._nextTurn = self._nextTurn, None
+        if call is not None:
+            call.cancel()
 
     def _lookAtTimer(self) -> None:
         """Give up the wait where its time has passed, unless a command has begun."""

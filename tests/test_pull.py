@@ -384,6 +384,31 @@ class WaitForCommandTests(PullTestCase):
         self.assertEqual(peer.statuses, [0] * 1000)
         self.assertTrue(peer.released)
 
+    def test_aShareOfATurn(self) -> None:
+        """What has arrived is given some at a time to an application that asks and asks: others have their turn."""
+        peer, association = self.establish()
+        for number in range(100):
+            peer.echo(number)
+        self.pump()
+
+        def some() -> None:
+            for _ in range(16):
+                self.assertIs(self.successResultOf(association.WaitForCommand(30)), True)
+
+        some()
+        waiting = association.WaitForCommand(0)
+        self.assertNoResult(waiting)
+        self.clock.advance(0)
+        self.assertIs(self.successResultOf(waiting), True)
+        some()
+        waiting = association.WaitForCommand(30)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        some()
+        waiting = association.WaitForCommand(30)
+        association.abort()
+        self.assertIs(self.successResultOf(waiting), False)
+
     def test_slowApplication(self) -> None:
         """One whose application is busy holds up nobody else."""
         busy, slow = self.establish()
@@ -758,6 +783,21 @@ class EndTests(PullTestCase):
             self.store.sinks[0].fire("finish")
             self.assertIs(self.resultOf(waiting), False)
             self.assertEqual(self.since()[-3:], ["OnStoreDone", "sink.keep", "OnAssocEnd"])
+
+    def test_endedInsideTheCall(self) -> None:
+        """What had arrived ends it once it is asked for; no timer outlives it where its events take their time."""
+        self.hold("abort")
+        peer, association = self.establish()
+        peer.send(storeCommand() + pData(3, 0, b"part") + pData(1, 3, b"nonsense"))
+        self.pump()
+        waiting = association.WaitForCommand(30)
+        self.assertNoResult(waiting)
+        self.assertEqual(association.ended, "aborted")
+        self.advance(31)
+        self.assertNoResult(waiting)
+        self.store.sinks[0].fire("abort")
+        self.assertIs(self.resultOf(waiting), False)
+        self.assertEqual(self.names.count("OnTimeout"), 0)
 
     def test_askedBetweenEndAndEvents(self) -> None:
         """A wait that begins when the association is over, but not all its events are told, waits for them."""
