@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IAssociation, IObjectInMemory
 from dcxtwisted.transports import hostOf
@@ -32,11 +33,6 @@ _log = Logger()
 #: OnConnection failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
-
-
-def escaped(text: str) -> str:
-    """Return what a peer sent as it may stand in a log line: quoted, printable ASCII, on one line."""
-    return ascii(text)
 
 
 @implementer(IAssociation)

@@ -102,7 +102,15 @@ class DCXACC(Service):
         self._ports: list[IListeningPort] = []
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
-        self._files = FileStore(storeDirectory, Layout(layout), durable=durable, reactor=reactor)
+        self._files = FileStore(
+            storeDirectory,
+            Layout(layout),
+            durable=durable,
+            duplicates=self.configuration.duplicates,
+            minimumFreeBytes=self.configuration.minimumFreeBytes,
+            minimumFreeInodes=self.configuration.minimumFreeInodes,
+            reactor=reactor,
+        )
         self._isGivenMemory = isinstance(store, MemoryStore)
         self.memory = store if isinstance(store, MemoryStore) else self._makeMemory()
         self._store = self._files if store is None else store

@@ -35,10 +35,6 @@ _log = Logger()
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
 
-# The most PDVs of one peer in one turn of the reactor. Bytes alone do not bound a turn: 512 KiB hold 6,500 C-ECHOs,
-# which take 0.2 s, or 65,000 PDVs of two bytes.
-_PDVS_IN_A_TURN: Final = 128
-
 # What an empty PDV takes on the wire, with the header of a PDU of its own.
 _EMPTY_PDV_LENGTH: Final = 12
 
@@ -108,7 +104,10 @@ class AssociationProtocol(Protocol):
         watch.received += size
         self._core.feed(data)
         self._drain()
-        if self._busy or self._core.insidePDU:
+        provider = self._provider
+        if provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
+            self.factory.requestGrew(self, size)
+        if self._core.insidePDU or (provider is not None and provider.busy):
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
             if not watch.inside:
@@ -153,6 +152,8 @@ class AssociationProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close hard, without a word to the peer."""
+        # The reactor tells of it in its next turn only, and in this one many more may be closed.
+        self._core.discard()
         self._connection.abortConnection()
 
     # The loop
@@ -162,14 +163,14 @@ class AssociationProtocol(Protocol):
             return
         self._draining = True
         # What waits for the next turn waits whatever else happens in this one, such as the next record under TLS.
-        left = _PDVS_IN_A_TURN if self._nextTurn is None else 0
+        left = self.factory.PDVs if self._nextTurn is None else 0
         try:
             while True:
                 event: object = self._inHand
                 if event is None:
                     event = self._core.nextEvent()
                     if event is None:
-                        if self._doWhatIsDue():
+                        if (self._acceptance or self._releaseRequested or self._stopping) and self._doWhatIsDue():
                             continue
                         break
                 elif self._isHeld():
@@ -196,7 +197,8 @@ class AssociationProtocol(Protocol):
             self._drain()
         finally:
             self._draining = False
-        self._adjustReading()
+        if (self._inHand is None) is self._paused:
+            self._adjustReading()
         if self._closing:
             self._closing = False
             self._close()
@@ -204,8 +206,9 @@ class AssociationProtocol(Protocol):
             self._reportEnd()
 
     def _goOnNextTurn(self) -> None:
-        """Let others have their share of this turn first."""
+        """Let others have their share of this turn first; one that has more to be done makes the shares smaller."""
         if self._nextTurn is None:
+            self._setReceiving(True)
             self._nextTurn = self.factory.clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
@@ -266,10 +269,9 @@ class AssociationProtocol(Protocol):
     def _adjustReading(self) -> None:
         """Pause while something that arrived cannot be used; resume when it is used up."""
         # Waiting alone does not pause: a paused transport tells of no FIN and no RST.
-        waiting = self._inHand is not None
-        if waiting is not self._paused and self._core.state is not State.IDLE:
-            self._paused = waiting
-            if waiting:
+        if self._core.state is not State.IDLE:
+            self._paused = self._inHand is not None
+            if self._paused:
                 self._connection.pauseProducing()
             else:
                 self._connection.resumeProducing()

@@ -16,6 +16,19 @@ _LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+# Bytes: what the objects being received bring in the second until the next look; logs and the system have to live, too.
+DEFAULT_MINIMUM_FREE_BYTES: Final = 64 * 1024 * 1024
+# An object and its three directories, for each of 1,000 associations.
+DEFAULT_MINIMUM_FREE_INODES: Final = 4096
+
+
+class Duplicates(Enum):
+    """What becomes of an object whose UID another stands under; one that is the same is stored already, always."""
+
+    KEEP_BOTH = "keep-both"  #: it is kept beside the other, under a name of its own
+    REPLACE = "replace"  #: it takes the place of the other, once it is acknowledged
+    KEEP_FIRST = "keep-first"  #: it is acknowledged, and dropped
+    REFUSE = "refuse"  #: it is refused with C000
 
 
 class MemoryOverflow(Enum):
@@ -76,6 +89,10 @@ class Configuration:
     :ivar connectionEventDeadline: seconds that OnConnection may take; then the association is rejected (2/1/1).
     :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
     :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
+    :ivar duplicates: what becomes of an object whose UID another stands under; a ``Duplicates``.
+    :ivar minimumFreeBytes: bytes free on the file system of the store below which objects are refused before their data
+        come (A700); 0 for any.
+    :ivar minimumFreeInodes: the same for files that can still be made, where the file system has a number of them.
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
     :ivar memoryBudget: bytes of memory for all objects in memory that are being received or wait for TakeStoredObject;
         each counts with 8 KiB more, for what is kept about it.
@@ -111,6 +128,9 @@ class Configuration:
     connectionEventDeadline: float = _deadline(15.0)
     eventDeadline: float = _deadline(60.0)
     storeDeadline: float = _deadline(300.0)
+    duplicates: Duplicates = attrs.field(default=Duplicates.KEEP_BOTH, converter=Duplicates)
+    minimumFreeBytes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_BYTES, validator=attrs.validators.ge(0))
+    minimumFreeInodes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_INODES, validator=attrs.validators.ge(0))
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
     memoryBudget: int = attrs.field(default=268435456, validator=attrs.validators.ge(0))
     memoryOverflow: MemoryOverflow = attrs.field(default=MemoryOverflow.SPILL, converter=MemoryOverflow)
@@ -149,6 +169,7 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
+    "Duplicates": _oneOf(Duplicates),
     "MemoryOverflow": _oneOf(MemoryOverflow),
 }
 

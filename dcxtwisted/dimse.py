@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import (
     IAssociation,
     IDataSetReceiver,
@@ -28,7 +29,7 @@ from dcxtwisted.statuses import (
 )
 from dcxtwisted.wire.assembly import MessageAssembler
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.messages import ReceivedResponse, Request, Response
+from dcxtwisted.wire.messages import C_STORE_RQ, ReceivedResponse, Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
 
 _log = Logger()
@@ -197,7 +198,7 @@ class DIMSEProvider:
             _log.info(
                 "request refused with {status:04X} (context not accepted, for {abstractSyntax}) for {association}",
                 status=status,
-                abstractSyntax=ascii(context.abstractSyntax),
+                abstractSyntax=escaped(context.abstractSyntax),
                 association=self._association,
             )
         elif self._outstanding and self._isDuplicate(request):
@@ -216,6 +217,7 @@ class DIMSEProvider:
         self._outstanding.add(exchange)
         receiver: IDataSetReceiver | Deferred[IDataSetReceiver | None] | None = None
         if service is None:
+            self._notServed(exchange)
             exchange.respond(request.response(status))
         else:
             try:
@@ -262,7 +264,13 @@ class DIMSEProvider:
     def _serviceFailed(self, failure: Failure, exchange: Exchange) -> None:
         _log.failure("a DIMSE service failed", failure)
         exchange.receiver = None
+        self._notServed(exchange)
         exchange.respond(exchange.request.response(OUT_OF_RESOURCES))
+
+    def _notServed(self, exchange: Exchange) -> None:
+        """Count an object that is refused here, where no service counts it."""
+        if exchange.request.commandField == C_STORE_RQ:
+            self._association.objectsRefused += 1
 
     # The data set
 
@@ -272,6 +280,7 @@ class DIMSEProvider:
             return  # of a response nobody asked for
         receiver = exchange.receiver
         if receiver is None or not pdv.view:
+            self._association.bytesReceived += len(pdv.view)
             if pdv.isLast:
                 self._passed(exchange)
             return

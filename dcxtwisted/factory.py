@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dcxtwisted.acceptance import Association, escaped
+from dcxtwisted.acceptance import Association
 from dcxtwisted.admission import Admission
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
 from dcxtwisted.transports import SMALLEST_READ_SIZE
@@ -31,6 +32,11 @@ _log = Logger()
 _LARGEST_SHARE: Final = 512 * 1024
 _ALL_SHARES: Final = 8 * 1024 * 1024
 
+# Bytes alone do not bound a turn: 512 KiB hold 6,500 C-ECHOs, which take 130 ms of CPU, or 37,000 PDVs of two bytes,
+# 160 ms. As many PDVs as they hold of 4 KiB take 3 and 2 ms; those of 1 KB objects 7 ms in memory, 12 ms into files.
+_BYTES_OF_A_PDV: Final = 4096
+_LEAST_PDVS: Final = 4
+
 
 @implementer(IProtocolFactory)
 class AssociationFactory:
@@ -43,6 +49,7 @@ class AssociationFactory:
     :ivar associations: every accepted association that is not over.
     :ivar admission: who may come in.
     :ivar share: what one peer may take of a reactor turn, in bytes.
+    :ivar PDVs: the same in PDVs, whatever their size.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class AssociationFactory:
         self.protocols: set[AssociationProtocol] = set()
         self.associations: set[Association] = set()
         self.share = _LARGEST_SHARE
+        self.PDVs = _LARGEST_SHARE // _BYTES_OF_A_PDV
         self._receiving = 0
         self._allGone: list[Deferred[None]] = []
 
@@ -89,9 +97,10 @@ class AssociationFactory:
         return AssociationProtocol(self)
 
     def receivingChanged(self, change: int) -> None:
-        """One more, or one less, association is in the middle of a data set."""
+        """One more, or one less, association is in the middle of a data set, or has sent more than a turn takes."""
         self._receiving += change
         self.share = max(SMALLEST_READ_SIZE, min(_LARGEST_SHARE, _ALL_SHARES // max(1, self._receiving)))
+        self.PDVs = max(_LEAST_PDVS, self.share // _BYTES_OF_A_PDV)
 
     def tell(self, event: Callable[..., Answer[object]], *args: object) -> None:
         """Call an event whose answer is ignored; a failure is logged and nothing else."""
@@ -110,6 +119,12 @@ class AssociationFactory:
         """A connection was made."""
         self.protocols.add(protocol)
         crowded = self.admission.connectionMade(protocol, host)
+        if crowded is not None:
+            crowded.abortConnection()
+
+    def requestGrew(self, protocol: AssociationProtocol, size: int) -> None:
+        """A request is not whole yet, of which so many bytes more have come."""
+        crowded = self.admission.requestGrew(protocol, size)
         if crowded is not None:
             crowded.abortConnection()
 

@@ -48,6 +48,8 @@ class Outcome(Enum):
     NEW = "new"
     IDENTICAL = "identical"  #: the same transfer syntax and data-set bytes already stood there
     KEPT_BOTH = "keptBoth"  #: other bytes stood under the name; this object got a name of its own
+    REPLACED = "replaced"  #: other bytes stood under the name; this object took it over
+    KEPT_FIRST = "keptFirst"  #: other bytes stand under the name and stay; this object's were dropped
 
 
 @attrs.frozen
@@ -55,7 +57,7 @@ class StoredObject:
     """
     An object as its store keeps it.
 
-    :ivar filename: the absolute path, '' in memory.
+    :ivar filename: the absolute path, '' in memory; of KEPT_FIRST, where the other one stands.
     :ivar size: bytes of the data set, as received.
     """
 
@@ -91,8 +93,8 @@ class IDCXACCEvents(Interface):
         A C-STORE command was read; its data set was not.
 
         None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
-        where another object stands); an ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for
-        TakeStoredObject.
+        where another object stands, unless ``Configuration.duplicates`` says otherwise); an ``IStoreSink`` receives
+        the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
         ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained.
 
         :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell.

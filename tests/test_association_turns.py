@@ -184,13 +184,34 @@ class ShareOfATurnTests(TurnsTestCase):
         for peer in peers:
             self.atOnce(peer, echoes(4 * TURN))
         for turn in range(1, 5):
-            who = [args[0] for name, args in self.events.calls if name == "OnEcho"]
-            self.assertEqual([who.count(association) for association in self.accepted], [turn * TURN] * 5)
+            self.assertEqual(self.echoesOf(), [turn * TURN] * 5)
             if turn < 4:
                 self.turn()
         self.assertNothingDue()
         self.pump()
         self.assertEqual([self.messageIDs(peer) for peer in peers], [[*range(4 * TURN)]] * 5)
+
+    def test_sharesOfMany(self) -> None:
+        """They become smaller with the number of those that have more to be done: a turn does not become longer."""
+        peers = [self.associate() for _ in range(40)]
+        for peer in peers:
+            self.atOnce(peer, echoes(1000))
+        before = self.echoesOf()
+        self.assertEqual(before[:16], [TURN] * 16)
+        self.assertEqual(before[-1], 8 * 1024 * 1024 // 39 // 4096)
+        self.turn()
+        self.assertEqual([now - then for now, then in zip(self.echoesOf(), before, strict=True)], [51] * 40)
+        for peer in peers[1:]:
+            client(peer).abortConnection()
+            self.server(peer).abortConnection()
+        self.pump()
+        self.assertEqual(self.messageIDs(peers[0]), [*range(1000)])
+        self.assertEqual(self.factory.share, 524288)
+
+    def echoesOf(self) -> list[int]:
+        """How many each association has sent so far."""
+        who = [args[0] for name, args in self.events.calls if name == "OnEcho"]
+        return [who.count(association) for association in self.accepted]
 
 
 class EndsMeanwhileTests(TurnsTestCase):

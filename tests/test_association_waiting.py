@@ -358,9 +358,16 @@ class ShareTests(ListenerTestCase):
     def test_share(self) -> None:
         share = self.factory.share
         self.assertEqual(share, 524288)
-        for receiving, expected in ((1, 524288), (16, 524288), (17, 493447), (512, 16384), (1024, 8192), (5000, 8192)):
+        for receiving, *expected in (
+            (1, 524288, 128),
+            (16, 524288, 128),
+            (17, 493447, 120),
+            (512, 16384, 4),
+            (1024, 8192, 4),
+            (5000, 8192, 4),
+        ):
             self.factory.receivingChanged(receiving)
-            self.assertEqual(self.factory.share, expected)
+            self.assertEqual([self.factory.share, self.factory.PDVs], expected)
             self.factory.receivingChanged(-receiving)
         self.assertEqual(self.factory.share, 524288)
 

@@ -11,6 +11,7 @@ from dcxtwisted.configuration import (
     DEFAULT_LAYOUT,
     DEFAULT_PORT,
     Configuration,
+    Duplicates,
     MemoryOverflow,
     readSetting,
     writtenSetting,
@@ -46,6 +47,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "connectionEventDeadline": 15.0,
                 "eventDeadline": 60.0,
                 "storeDeadline": 300.0,
+                "duplicates": Duplicates.KEEP_BOTH,
+                "minimumFreeBytes": 67108864,
+                "minimumFreeInodes": 4096,
                 "stopDeadline": 30.0,
                 "memoryBudget": 268435456,
                 "memoryOverflow": MemoryOverflow.SPILL,
@@ -121,6 +125,16 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertIs(Configuration(memoryOverflow="wait").memoryOverflow, MemoryOverflow.WAIT)
         self.assertRefused("memoryOverflow", "WAIT", "", None)
 
+    def test_duplicates(self) -> None:
+        self.assertTaken("duplicates", *Duplicates)
+        self.assertIs(Configuration(duplicates="replace").duplicates, Duplicates.REPLACE)
+        self.assertRefused("duplicates", "both", "", None)
+
+    def test_minimumFree(self) -> None:
+        for name in ("minimumFreeBytes", "minimumFreeInodes"):
+            self.assertTaken(name, 0, 1, 10**15)
+            self.assertRefused(name, -1)
+
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
         self.assertRefused("operationsWindow", 0, -1, 0x10000)
@@ -138,6 +152,10 @@ class SettingTests(SynchronousTestCase):
             ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
             ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
             ("ARTIM=0.5", ("ARTIM", 0.5)),
+            ("duplicates=keep-both", ("duplicates", Duplicates.KEEP_BOTH)),
+            ("duplicates=replace", ("duplicates", Duplicates.REPLACE)),
+            ("duplicates=keep-first", ("duplicates", Duplicates.KEEP_FIRST)),
+            ("duplicates=refuse", ("duplicates", Duplicates.REFUSE)),
             ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
             ("memoryBudget=1000", ("memoryBudget", 1000)),
             ("memoryOverflow=wait", ("memoryOverflow", MemoryOverflow.WAIT)),
@@ -150,6 +168,7 @@ class SettingTests(SynchronousTestCase):
         for name, value in attrs.asdict(Configuration()).items():
             self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
         self.assertEqual(writtenSetting(True), "yes")
+        self.assertEqual(writtenSetting(Duplicates.KEEP_FIRST), "keep-first")
         self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
     def test_refused(self) -> None:
@@ -158,6 +177,7 @@ class SettingTests(SynchronousTestCase):
             ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
             ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
             ("memoryOverflow=WAIT", "memoryOverflow takes spill, wait or refuse, not 'WAIT'"),
+            ("duplicates=both", "duplicates takes keep-both, replace, keep-first or refuse, not 'both'"),
             ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
             (
                 "maximumAssociationsPerAETitle=",

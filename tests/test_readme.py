@@ -83,6 +83,33 @@ class CommandLineTests(SynchronousTestCase):
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
 
 
+class StructureTests(SynchronousTestCase):
+    """What merging two changes of it breaks first."""
+
+    def test_sections(self) -> None:
+        """No line stands alone that is no underline, and no section is there twice."""
+        lines = readme().splitlines()
+        titles = []
+        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
+            if re.fullmatch(r"(=+|-+)", line):
+                self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
+                titles.append(above)
+        self.assertIn("Deadlines and limits", titles)
+        self.assertEqual(len(titles), len(set(titles)))
+
+    def test_limits(self) -> None:
+        """The table of what a peer may take is whole, and has the defaults that there are."""
+        section = readme().partition("\nDeadlines and limits\n")[2].partition("\n\n\n")[0]
+        border, *rows, end = re.findall(r"^(?:=.*|\S.{78} .+\(``\w+``\))$", section, re.MULTILINE)
+        self.assertEqual(border, end)
+        documented = dict(reversed(re.findall(r"(\S+?)(?: s)? \(``(\w+)``\)", row)[0]) for row in rows)
+        self.assertEqual(len(documented), 10)
+        for name, default in documented.items():
+            value = getattr(Configuration(), name)
+            self.assertEqual(default, "any" if value is None else f"{value:,g}" if value != 1024 else "1024", name)
+
+
 class ProgramTestCase(SynchronousTestCase):
     """Runs programs of the README in a directory of their own."""
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from dcxtwisted.dataset import DataSetReader, Head, Wholeness
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from dcxtwisted.services.storage import StorageService
 
 _log = Logger()
+
+# What the log says of an object that another with the same UID stood or stands beside.
+_BESIDE_ANOTHER: Final = {
+    Outcome.KEPT_BOTH: "kept beside it",
+    Outcome.REPLACED: "replaced by this one",
+    Outcome.KEPT_FIRST: "it stays and this one is dropped",
+}
 
 _SOP_CLASS_UID_TAG: Final = 0x00080016
 _SOP_INSTANCE_UID_TAG: Final = 0x00080018
@@ -64,6 +72,7 @@ class Reception:
     def dataReceived(self, view: memoryview) -> Deferred[None] | None:
         """See ``IDataSetReceiver.dataReceived``."""
         if self._refusal is not None:
+            self._exchange.association.bytesReceived += len(view)
             return None
         self._reader.feed(view)
         if self._request.watchers:
@@ -160,10 +169,11 @@ class Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
-        if stored.outcome is Outcome.KEPT_BOTH:
+        if stored.outcome is not Outcome.NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
-                "another object has the UID {instance}: kept beside it for {association}",
-                instance=ascii(self._request.SOPInstanceUID),
+                "another object has the UID {instance}: {outcome} for {association}",
+                instance=escaped(self._request.SOPInstanceUID),
+                outcome=_BESIDE_ANOTHER[stored.outcome],
                 association=self._exchange.association,
             )
         if self._service.participants:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import IExchange
 from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
 from dcxtwisted.wire.messages import CStoreRequest
@@ -31,7 +32,7 @@ def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -
     association.objectsRefused += 1
     _log.info(
         "object {instance} refused with {status:04X} ({comment}) for {association}",
-        instance=ascii(command.SOPInstanceUID),
+        instance=escaped(command.SOPInstanceUID),
         status=refusal.status,
         comment=ascii(refusal.comment),
         association=association,

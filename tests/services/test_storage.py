@@ -303,7 +303,7 @@ class RequestTests(ServiceTestCase):
         self.assertEqual(peer.statuses, [0, 0, 0xA900, 0xC000, 0x0117])
         association = self.associationOf(peer)
         self.assertEqual((association.objectsStored, association.objectsRefused), (2, 3))
-        self.assertEqual(association.bytesReceived, len(DATA) + 2 * len(odd) + len(DATA) - 100)
+        self.assertEqual(association.bytesReceived, 3 * len(DATA) + 2 * len(odd) - 100, "drained ones too")
         self.assertEqual(association.quirks, {"last value without its pad byte": 1})
 
     def test_refusalIsLogged(self) -> None:
@@ -317,6 +317,15 @@ class RequestTests(ServiceTestCase):
                 "<Association from 'A\\r\\nB' at 127.0.0.1>"
             ],
         )
+
+    def test_longInstanceIsCutInTheLog(self) -> None:
+        """64 KB of bytes that are escaped would be a line of 256 KB."""
+        peer, connection = self.listen()
+        self.command(connection, peer, storeCommand(b"\xff" * 65000))
+        self.data(connection, peer)
+        (line,) = self.logged
+        start = "object '" + "\\xff" * 64 + "'... (65000 characters) refused with 0117 ("
+        self.assertTrue(line.startswith(start), line)
 
 
 DATA_FOLLOWS = {0x0800: b"\0\0"}
@@ -852,7 +861,13 @@ class WriteFailureTests(ServiceTestCase):
 class OutcomeTests(ServiceTestCase):
     def test_keptBesideAnother(self) -> None:
         """Somebody will want to know that one UID stands for two objects."""
-        for outcome, times in ((Outcome.NEW, 0), (Outcome.IDENTICAL, 0), (Outcome.KEPT_BOTH, 1)):
+        for outcome, said in (
+            (Outcome.NEW, None),
+            (Outcome.IDENTICAL, None),
+            (Outcome.KEPT_BOTH, "kept beside it"),
+            (Outcome.REPLACED, "replaced by this one"),
+            (Outcome.KEPT_FIRST, "it stays and this one is dropped"),
+        ):
 
             def finish(head: Head, outcome: Outcome = outcome) -> StoredObject:
                 return StoredObject("/store/1.dcm", 1, head, outcome)
@@ -860,7 +875,11 @@ class OutcomeTests(ServiceTestCase):
             peer, connection = self.listen(store=self.store(sink={"finish": finish}))
             self.send(connection, peer)
             self.assertEqual(peer.statuses, [0])
-            self.assertLogged("another object has the UID '1.2.3': kept beside it for <Association from 'PEER'", times)
+            lines = [line for line in self.logged if "another object has the UID" in line]
+            self.logged.clear()
+            self.assertEqual(len(lines), said is not None)
+            if said is not None:
+                self.assertIn(f"another object has the UID '1.2.3': {said} for <Association from 'PEER'", lines[0])
 
 
 class FinishFailureTests(ServiceTestCase):

@@ -17,8 +17,9 @@ from twisted.trial.unittest import TestCase
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IStoreSink, Outcome
 from dcxtwisted.stores import directories
-from dcxtwisted.stores import file as fileModule
-from dcxtwisted.stores.file import FileSink, FileStore
+from dcxtwisted.stores import sink as sinkModule
+from dcxtwisted.stores.file import FileStore
+from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 from tests.stores.filestores import (
     DATA,
@@ -188,7 +189,7 @@ class SynchronizeTests(FileStoreTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(fileModule, "_SYNCHRONIZED_EVERY", 1000)
+        self.patch(sinkModule, "_SYNCHRONIZED_EVERY", 1000)
         self.pool = ManualPool()
         self.store = self.makeStore(inPool=self.pool)
         self.pool.runAll()
@@ -319,10 +320,52 @@ class SlowTests(FileStoreTestCase):
         self.assertNoResult(finishing)
         self.pool.runOne()
         self.assertEqual(self.successResultOf(finishing).size, len(DATA))
+        before = openDescriptors()
         sink.keep()
+        self.assertEqual(openDescriptors(), before)
+        self.pool.runOne()
+        self.assertEqual(len(openDescriptors()), len(before) - 1)
         self.assertTrue(self.content().endswith(DATA))
-        # Another object is not concerned.
-        self.put(self.store, dataSet("1.2.9"))
+
+    def test_otherObjects(self) -> None:
+        """So do those of all others, also of those that are open already, for ten seconds."""
+        others = [self.openSink(self.store) for _ in range(2)]
+        self.assertIsNone(others[0].write(memoryview(DATA[:10])))
+        self.slow(os, "writev", 0.021)
+        sink = self.receive(self.store)
+        for other in others:
+            waiting = other.write(memoryview(DATA))
+            assert waiting is not None
+            self.pool.runOne()
+            self.successResultOf(waiting)
+        self.assertIsInstance(self.openAndAbort(), Deferred)
+        self.clock.advance(10)
+        self.assertIsInstance(self.openAndAbort(), FileSink)
+        for each in (sink, *others):
+            aborting = each.abort()
+            self.pool.runAll()
+            self.successResultOf(aborting)
+
+    def test_stillSlow(self) -> None:
+        """What is slow in the pool is not tried elsewhere."""
+        for name in ("open", "writev"):
+            self.slow(os, "open", 0.021)
+            self.openAndAbort()
+            self.clock.advance(9)
+            self.slow(os, name, 0.021)
+            opening = self.store.open(StoreRequest("1.2.3"))
+            assert isinstance(opening, Deferred)
+            self.pool.runOne()
+            sink = self.successResultOf(opening)
+            waiting = sink.write(memoryview(DATA))
+            assert waiting is not None
+            self.pool.runOne()
+            self.successResultOf(waiting)
+            self.clock.advance(9)
+            self.assertIsInstance(self.openAndAbort(), Deferred)
+            sink.abort()
+            self.pool.runAll()
+            self.clock.advance(10)
 
     def test_quickEnough(self) -> None:
         """Up to 20 ms all stays where it is."""
@@ -637,6 +680,7 @@ class FaultTests(FileStoreTestCase):
                 self.assertRefusal(error, "disk full", cause)
                 self.assertEqual(self.files(), self.before, what)
                 self.assertEqual(openDescriptors(), descriptors, what)
+                self.clock.advance(store.probeInterval)
                 self.put(store)
                 for left in self.files():
                     os.unlink(os.path.join(self.root, left))
@@ -650,6 +694,7 @@ class FaultTests(FileStoreTestCase):
                 self.failing(module, name, cause, when)
                 self.assertRefusal(self.attempt(store, StoreRequest("1.2.3")), comment, cause)
                 setattr(module, name, self.real[module, name])
+                self.clock.advance(store.probeInterval)
 
     def test_fsyncOnce(self) -> None:
         """A failed fsync is not tried again, not even for the error's own clearing up."""

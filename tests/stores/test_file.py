@@ -14,9 +14,10 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import LocalProtocolError, StoreRefused
 from dcxtwisted.interfaces import IFileStore, Outcome
-from dcxtwisted.stores import publishing
+from dcxtwisted.stores import standing
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.layout import Layout
@@ -27,11 +28,13 @@ from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase
 class _FileStoreContract(StoreContract):
     durable = True
     unnamedFiles = True
+    duplicates = Duplicates.KEEP_BOTH
 
     def makeStore(self) -> FileStore:
         store = FileStore(
             self.mktemp(),  # type: ignore[attr-defined]  # trial's
             durable=self.durable,
+            duplicates=self.duplicates,
             unnamedFiles=self.unnamedFiles,
             reactor=reactor,
         )
@@ -318,7 +321,7 @@ class DuplicateTests(FileStoreTestCase):
 
     def test_tooMany(self) -> None:
         """The names for one UID come to an end; nothing is left of the object too much."""
-        self.patch(publishing, "_MOST_VARIANTS", 3)
+        self.patch(standing, "_MOST_VARIANTS", 3)
         store = self.makeStore()
         for fill in (b"1", b"2", b"3"):
             self.put(store, dataSet("1.2.3", fill=fill))
@@ -385,7 +388,11 @@ class DuplicateTests(FileStoreTestCase):
         """A name that comes and goes is tried again later."""
         store = self.makeStore(heldDeadline=0.05)
         self.put(store)
-        self.patch(publishing, "_standsAt", lambda fd, filename: False)
+
+        def vanished(filename: str) -> None:
+            raise FileNotFoundError
+
+        self.patch(standing.StandingFile, "hold", vanished)
         finishing = storedBy(self.receive(store), headOf(DATA))
         self.clock.pump([0.02] * 2)
         self.assertNoResult(finishing)

@@ -611,6 +611,21 @@ class ClosingTests(SynchronousTestCase):
         core.feed(ABORT_BYTES)
         self.assertEqual(drained(core), [STOP, CLOSE])
 
+    def test_asManyAsAreOnTheirWay(self) -> None:
+        """A thousand PDUs are passed over; behind them all that comes is, unread: it would take time for ever."""
+        for count, events, state in ((1000, [STOP, CLOSE], State.IDLE), (1001, [], State.AWAITING_TRANSPORT_CLOSE)):
+            for chunks in ([DATA_BYTES * count + ABORT_BYTES], [*[DATA_BYTES] * count, ABORT_BYTES]):
+                core = coreIn("Sta13")
+                happened = []
+                for chunk in chunks:
+                    core.feed(chunk)
+                    happened += drained(core)
+                self.assertEqual((happened, core.state), (events, state))
+                core.feed(RQ_BYTES + INVALID_BYTES)
+                self.assertEqual(drained(core), [])
+        core.ARTIMExpired()
+        self.assertEqual((drained(core), core.state), ([STOP, CLOSE], State.IDLE))
+
     def test_ignored(self) -> None:
         """All that the table ignores, and then A-ABORT: closed at once."""
         ignored = AC_BYTES + RJ_BYTES + DATA_BYTES + RELEASE_RQ_BYTES + RELEASE_RP_BYTES + data(b"", b"", b"x")
@@ -771,6 +786,18 @@ class DataTests(SynchronousTestCase):
         core = coreIn("Sta6", maximumLength=100)
         core.feed(struct.pack(">BxL", 4, 101 + MIB))
         self.assertEqual(drained(core), [Transmit(abortBytes(2, 6)), ABORTED, START])
+
+    def test_discard(self) -> None:
+        """What is stored is let go at once, and nothing more is taken."""
+        core = AssociationCore(MAXIMUM)
+        core.connectionMade()
+        drained(core)
+        core.feed(RQ.encode()[:50])
+        self.assertEqual((drained(core), core.insidePDU), ([], True))
+        core.discard()
+        self.assertFalse(core.insidePDU)
+        core.feed(RQ.encode()[50:] + RQ.encode())
+        self.assertEqual((drained(core), core.insidePDU), ([], False))
 
     def test_insidePDU(self) -> None:
         core = coreIn("Sta6")
