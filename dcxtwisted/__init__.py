@@ -10,6 +10,7 @@ of the package, from the bottom up:
 - ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
 - ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
 - ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
+- ``pull``: what an application waits on, in place of being told
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
@@ -21,6 +22,7 @@ from dcxtwisted.configuration import Configuration, MemoryOverflow
 from dcxtwisted.errors import AssociationRejected, DICOMError, StoreRefused
 from dcxtwisted.events import DCXACCEvents, asyncioEvents
 from dcxtwisted.interfaces import (
+    IDCXACC,
     IN_MEMORY,
     IAssociation,
     IDCXACCEvents,
@@ -33,6 +35,7 @@ from dcxtwisted.interfaces import (
 
 __all__ = [
     "DCXACC",
+    "IDCXACC",
     "IN_MEMORY",
     "AssociationRejected",
     "Configuration",

@@ -7,22 +7,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from os.path import abspath
 from typing import Any, TypeAlias, cast
 
+from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
-from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.endpoints import endpointFrom, portNamed
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
+    IDCXACC,
     IAssociation,
     IDCXACCEvents,
     IDIMSEProvider,
@@ -30,6 +32,8 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.pull import PullPort
+from dcxtwisted.services.refusals import PENDING_STATUSES
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
@@ -47,11 +51,14 @@ _log = Logger()
 Listening: TypeAlias = IStreamServerEndpoint | int | str
 
 
+@implementer(IDCXACC)
 class DCXACC(Service):
     """
     A DICOM listener: a Storage SCP and Verification SCP that asks an application what to do.
 
-    Start it as any Twisted service, under ``twistd``, in a parent service, or with ``startService``. Stopping it stops
+    Start it as any Twisted service, under ``twistd``, in a parent service, or with ``startService``: it serves what
+    comes to ``endpoints``. Or wait for associations, on whatever ports, and for their commands, with the calls of
+    ``IDCXACC``: nothing is served that is not waited for. A port is one or the other. Stopping the service stops
     listening, lets the objects in flight finish (``configuration.stopDeadline``), and aborts what is left.
 
     :param endpoints: where to listen: port numbers (on IPv6 and IPv4), Twisted endpoint strings, endpoints.
@@ -68,7 +75,7 @@ class DCXACC(Service):
 
     def __init__(
         self,
-        endpoints: Listening | Sequence[Listening],
+        endpoints: Listening | Sequence[Listening] = (),
         events: IDCXACCEvents | None = None,
         *,
         storeDirectory: str = "dicom-store",
@@ -86,14 +93,17 @@ class DCXACC(Service):
             raise TypeError(f"events must provide IDCXACCEvents, which {events!r} does not")
         self.events: IDCXACCEvents = DCXACCEvents() if events is None else events
         self.configuration = Configuration() if configuration is None else configuration
-        self.storeDirectory = abspath(storeDirectory)
+        self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
-        self._endpoints = [endpointFrom(reactor, endpoint) for endpoint in given]
+        self._endpoints = [self._endpointFrom(endpoint) for endpoint in given]
+        self._named = frozenset(portNamed(endpoint) for endpoint in given)
+        self._pulls: dict[object, PullPort] = {}
+        self._handedOut: IAssociation | None = None
         self._ports: list[IListeningPort] = []
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
         self._files = FileStore(
-            self.storeDirectory,
+            storeDirectory,
             Layout(layout),
             durable=durable,
             duplicates=self.configuration.duplicates,
@@ -110,7 +120,7 @@ class DCXACC(Service):
             self._store,
             self._files,
             self.memory,
-            self.storeDirectory,
+            self._files.root,
             eventDeadline,
             Deadline(self._clock, self.configuration.storeDeadline),
             participants,
@@ -139,7 +149,7 @@ class DCXACC(Service):
             configuration.memoryBudget,
             configuration.memoryOverflow,
             configuration.spillBudget,
-            directory=self.storeDirectory,
+            directory=self._files.root,
             reactor=self._clock,
             threads=self._files.threads,
         )
@@ -166,7 +176,37 @@ class DCXACC(Service):
     @property
     def ports(self) -> Sequence[IListeningPort]:
         """The ports listened on; empty before the start and after the stop."""
-        return list(self._ports)
+        return [*self._ports, *(pull.port for pull in self._pulls.values() if pull.port is not None)]
+
+    @property
+    def storeDirectory(self) -> str:
+        """The absolute path of the root of the file store."""
+        return self._files.root
+
+    # The SDK's calls, by the SDK's names
+
+    @property
+    def StoreDirectory(self) -> str:
+        """See ``IDCXACC``. Set while the store is open, it raises RuntimeError."""
+        return self._files.root
+
+    @StoreDirectory.setter
+    def StoreDirectory(self, directory: str) -> None:
+        self._files.moveTo(directory)
+        self._storage.root = self._files.root
+        if not self._isGivenMemory:
+            self.memory.spillSpace.directory = self._files.root
+
+    @property
+    def NextStorageResponseStatus(self) -> int | None:
+        """See ``IDCXACC``. One that is no final status raises ValueError."""
+        return self._storage.nextStatus
+
+    @NextStorageResponseStatus.setter
+    def NextStorageResponseStatus(self, status: int | None) -> None:
+        if status is not None and (not 0 <= status <= 0xFFFF or status in PENDING_STATUSES):
+            raise ValueError(f"not the status of a last response: {status!r}")
+        self._storage.nextStatus = status
 
     @property
     def EnableInMemoryStorageSCP(self) -> bool:
@@ -191,9 +231,60 @@ class DCXACC(Service):
         return self.memory.take()
 
     def AbortActiveAssociations(self) -> None:
-        """Send A-ABORT on every association and close."""
+        """See ``IDCXACC``."""
         for association in self.associations:
             association.abort()
+
+    def WaitForConnection(
+        self, ae_title: str, port: Listening, timeout: float | None = None
+    ) -> Deferred[IAssociation | None]:
+        """See ``IDCXACC``."""
+        try:
+            pull = self._pullPort(ae_title, port)
+        except (ValueError, RuntimeError):
+            return fail()
+        return pull.wait(timeout).addCallback(self._handOut)
+
+    def WaitForCommand(self, timeout: float | None = None) -> Deferred[bool]:
+        """See ``IDCXACC``."""
+        if self._handedOut is None:
+            return fail(RuntimeError("no association was handed out yet: WaitForConnection comes first"))
+        return self._handedOut.WaitForCommand(timeout)
+
+    def StopListener(self) -> Deferred[None]:
+        """See ``IDCXACC``."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()  # endpoints that have not answered yet: they do, at once
+        ports, self._ports = self._ports, []
+        stops: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        stops += [pull.stopListening() for pull in self._pulls.values()]
+        return DeferredList(stops, consumeErrors=True).addCallback(lambda ignored: None)
+
+    def _pullPort(self, ae_title: str, port: Listening) -> PullPort:
+        if self._whenStopped:
+            raise RuntimeError("still stopping: wait for connections when the Deferred of stopService has fired")
+        AETitle = evolve(self.configuration, AETitle=ae_title).AETitle if ae_title else self.configuration.AETitle
+        name = portNamed(port)
+        if self._listening is not None and (name in self._named or name in _numbersOf(self._ports)):
+            raise RuntimeError(f"startService listens on {port}: a port is push or pull, never both")
+        if name not in self._pulls:
+            self._pulls[name] = PullPort(self.factory, self._endpointFrom(port), self._pullListens)
+        pull = self._pulls[name]
+        pull.AETitle = AETitle
+        return pull
+
+    def _pullListens(self, port: IListeningPort) -> None:
+        # Behind the port, as in a start.
+        self._openStore()
+        self._sayListening(port)
+
+    def _handOut(self, association: IAssociation | None) -> IAssociation | None:
+        if association is not None:
+            self._handedOut = association
+        return association
+
+    # The service
 
     def privilegedStartService(self) -> None:
         """
@@ -215,7 +306,7 @@ class DCXACC(Service):
         if not self.running:
             try:
                 # Behind the ports: a start that fails there leaves no thread to wait for.
-                self._files.start()
+                self._openStore()
             except Exception:
                 self.stopService()
                 raise
@@ -226,6 +317,11 @@ class DCXACC(Service):
             return
         if self._whenStopped:
             raise RuntimeError("still stopping: start again when the Deferred of stopService has fired")
+        pulled = [pull for pull in self._pulls.values() if pull.isUsed]
+        numbers = _numbersOf([pull.port for pull in pulled if pull.port is not None])
+        for name in self._named:
+            if name in numbers or self._pulls.get(name) in pulled:
+                raise RuntimeError(f"WaitForConnection listens on {name}: a port is push or pull, never both")
         if getattr(self._clock, "seconds", None) is time.time:
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
         failures: list[Failure] = []
@@ -240,8 +336,17 @@ class DCXACC(Service):
             failures[0].raiseException()
         self._listening.addCallback(self._listenedLate, failures)
 
+    def _endpointFrom(self, description: Listening) -> IStreamServerEndpoint:
+        return endpointFrom(self._reactor, description)
+
+    def _openStore(self) -> None:
+        self._files.start()
+
     def _listens(self, port: IListeningPort) -> None:
         self._ports.append(port)
+        self._sayListening(port)
+
+    def _sayListening(self, port: IListeningPort) -> None:
         _log.info("listening on {address}", address=addressOf(port.getHost()))
 
     def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
@@ -261,11 +366,7 @@ class DCXACC(Service):
         return stopped
 
     async def _stop(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()  # endpoints that have not answered yet: they do, at once
-        ports, self._ports = self._ports, []
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        await self.StopListener()
         await self.factory.stop(self.configuration.stopDeadline)
         await self._files.stop()
 
@@ -277,6 +378,10 @@ class DCXACC(Service):
         dropped = 0 if self._isGivenMemory else self.memory.clear()
         if dropped:
             _log.warn("dropped {count} objects in memory that nobody took", count=dropped)
+
+
+def _numbersOf(ports: Sequence[IListeningPort]) -> set[object]:
+    return {getattr(port.getHost(), "port", None) for port in ports}
 
 
 def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:

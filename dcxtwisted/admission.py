@@ -81,13 +81,17 @@ class Admission(Generic[_Connection]):
             or self._ofAddress[host] >= limits.maximumAssociationsPerAddress
             or (titles is not None and self._ofAETitle[callingAETitle] >= titles)
         ):
-            self.counts["associations over a limit"] += 1
-            return LOCAL_LIMIT_EXCEEDED
+            return self.refuse()
         self._goFromOutside(connection)
         self._inside[connection] = host, callingAETitle
         self._ofAddress[host] += 1
         self._ofAETitle[callingAETitle] += 1
         return None
+
+    def refuse(self) -> AssociateRJ:
+        """Count an association that is too much, by a limit of whoever asks, and return the rejection."""
+        self.counts["associations over a limit"] += 1
+        return LOCAL_LIMIT_EXCEEDED
 
     def leave(self, connection: _Connection, isConnected: bool) -> None:
         """Whatever a connection was admitted for is over; nothing happens where it was not admitted."""

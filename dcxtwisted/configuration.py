@@ -120,6 +120,8 @@ class Configuration:
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
     :ivar maximumAssociationsPerAddress: the same for one address of a peer.
     :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
+    :ivar maximumAssociationsWaiting: associations of one port that are accepted before ``WaitForConnection`` asks for
+        them; what comes beyond is rejected (2/3/2).
     :ivar maximumConnectionsBeforeAssociation: connections without an association at a time; beyond this the one that
         has waited longest is closed, of the address that has most of them.
     """
@@ -156,6 +158,7 @@ class Configuration:
     maximumAssociationsPerAETitle: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
+    maximumAssociationsWaiting: int = attrs.field(default=16, validator=attrs.validators.ge(0))
     maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
@@ -124,7 +124,11 @@ class IDCXACCEvents(Interface):
         """
 
     def OnTimeout(association: IAssociation) -> Answer[object]:
-        """A deadline ended the association; ``OnAssocEnd`` follows. The answer is ignored."""
+        """
+        A deadline ended the association, and ``OnAssocEnd`` follows; or a ``WaitForCommand`` ran out.
+
+        ``association.ended`` is '' in the second case: it is still up. The answer is ignored.
+        """
 
     def OnAssocEnd(association: IAssociation, reason: str) -> Answer[object]:
         """
@@ -135,6 +139,62 @@ class IDCXACCEvents(Interface):
 
     def OnEcho(association: IAssociation) -> Answer[object]:
         """A C-ECHO-RQ was read; 0000 is sent when the answer has come, whatever it is."""
+
+
+class IDCXACC(Interface):
+    """
+    A listener that an application waits on (the MODALIZER SDK's DCXACC), one command at a time.
+
+    Names, order and spelling are the SDK's, the one exception to camelCase. What blocks there returns a Deferred here.
+    """
+
+    StoreDirectory: str = Attribute(
+        "The absolute path of the root of the file store. It can be set until the store is opened: by the first "
+        "WaitForConnection that listens, or by startService."
+    )
+    EnableInMemoryStorageSCP: bool = Attribute(
+        "Whether None, as OnStoreSetup's answer, keeps an object in memory; for objects announced from now on."
+    )
+    NextStorageResponseStatus: int | None = Attribute(
+        "The status that the next C-STORE response has in place of its own, on whatever association, for tests of "
+        "senders; None, as after that response, for its own. The object is removed where it is a failure. A failure of "
+        "the object's own is never made a success or a warning."
+    )
+
+    def WaitForConnection(
+        ae_title: str, port: IStreamServerEndpoint | int | str, timeout: float | None = None
+    ) -> Deferred[IAssociation | None]:
+        """
+        Wait for the next association on a port, which is listened on from the first call on.
+
+        Fires with the ``IAssociation``, which is accepted already; with None when C{timeout} seconds have passed, or
+        listening was stopped. Fails with CannotListenError, and with RuntimeError where C{startService} listens on the
+        port: it is push or pull, never both.
+
+        Associations are answered as they arrive, and queue; where ``configuration.maximumAssociationsWaiting`` of them
+        do, more are rejected (2/3/2). Of several waits the first is served first. To cancel one loses no association.
+
+        :param ae_title: how the listener calls itself on this port from now on; '' for ``configuration.AETitle``. Peers
+            that call another are rejected only where ``configuration.checkCalledAETitle`` says so.
+        :param port: a port number, a Twisted endpoint string, or an endpoint.
+        :param timeout: None waits for ever.
+        """
+
+    def WaitForCommand(timeout: float | None = None) -> Deferred[bool]:
+        """As ``IAssociation.WaitForCommand``, of the association that WaitForConnection handed out last."""
+
+    def TakeStoredObject() -> IObjectInMemory | None:
+        """Hand over the oldest object in memory, of whatever association, and forget it; None where there is none."""
+
+    def StopListener() -> Deferred[None]:
+        """
+        Stop listening, on every port; what is up goes on, what queues can still be waited for.
+
+        Fires when the ports are free. Waits for connections fire with None.
+        """
+
+    def AbortActiveAssociations() -> None:
+        """Send A-ABORT on every association and close."""
 
 
 class IAssociation(Interface):
@@ -164,6 +224,22 @@ class IAssociation(Interface):
 
     def abort() -> None:
         """Send A-ABORT (source 0) and close; nothing happens where the association is over."""
+
+    def WaitForCommand(timeout: float | None = None) -> Deferred[bool]:
+        """
+        Let one DIMSE command be served: from its first byte to its response, with the events that belong to it.
+
+        Fires with True then; with False when the association is over, for whatever reason, after OnAssocEnd; and with
+        False when C{timeout} seconds have passed and no command has begun, after OnTimeout: the association is still
+        up then, which ``ended`` tells. Between the calls the peer is held back by not reading, and only by that; it is
+        aborted where nobody has waited for ``configuration.silenceDeadline``. That it releases, aborts or is gone is
+        seen all the same, unless it has sent a command before that.
+
+        Fails with RuntimeError where it is waited for already, and where nobody has to wait: on the ports that
+        C{startService} listens on. Where it is cancelled, a command that has begun is served all the same.
+
+        :param timeout: None waits for ever.
+        """
 
     def TakeStoredObject() -> IObjectInMemory | None:
         """

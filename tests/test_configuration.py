@@ -63,6 +63,7 @@ class ConfigurationTests(SynchronousTestCase):
                 "maximumAssociations": 1000,
                 "maximumAssociationsPerAddress": 200,
                 "maximumAssociationsPerAETitle": None,
+                "maximumAssociationsWaiting": 16,
                 "maximumConnectionsBeforeAssociation": 500,
             },
         )

@@ -29,10 +29,10 @@ from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
 
 #: Where the listeners of the programs are, and the web page: replaced by ports that the system chooses.
-_PORTS = re.compile(r"\b(?:11112|8080)\b")
+PORTS = re.compile(r"\b(?:11112|8080)\b")
 
 # Has the log of a program, which says where it listens, on standard output. The program stays as it is.
-_LOGGED = """
+LOGGED = """
 import runpy, sys
 from twisted.logger import globalLogBeginner, textFileLogObserver
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
@@ -73,7 +73,14 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_everyBlockIsTested(self) -> None:
         """By one of the tests below, each of which asks for a block by something in it."""
-        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory", "TakeStoredObject")
+        asked = (
+            "pynetdicom",
+            "twisted.web",
+            "asyncioEvents",
+            "ListenerInMemory",
+            "WaitForConnection",
+            "TakeStoredObject",
+        )
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
 
 
@@ -98,7 +105,7 @@ class StructureTests(SynchronousTestCase):
         border, *rows, end = re.findall(r"^(?:=.*|\S.{78} .+\(``\w+``\))$", section, re.MULTILINE)
         self.assertEqual(border, end)
         documented = dict(reversed(re.findall(r"(\S+?)(?: s)? \(``(\w+)``\)", row)[0]) for row in rows)
-        self.assertEqual(len(documented), 9)
+        self.assertEqual(len(documented), 10)
         for name, default in documented.items():
             value = getattr(Configuration(), name)
             self.assertEqual(default, "any" if value is None else f"{value:,g}" if value != 1024 else "1024", name)
@@ -112,8 +119,8 @@ class ProgramTestCase(SynchronousTestCase):
 
     def program(self, block: str) -> Program:
         path = self.directory / "program.py"
-        path.write_text(_PORTS.sub("0", block))
-        return Program(self, [sys.executable, "-c", _LOGGED, str(path)], self.directory)
+        path.write_text(PORTS.sub("0", block))
+        return Program(self, [sys.executable, "-c", LOGGED, str(path)], self.directory)
 
     def peer(self, port: int) -> BlockingPeer:
         peer = BlockingPeer(port)

@@ -18,7 +18,7 @@ from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.identity import checked
-from dcxtwisted.services.refusals import PENDING_STATUSES, refusalFrom, refuse
+from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
@@ -139,11 +139,11 @@ class Reception:
     def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
         """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
         told = self._clear().addCallback(lambda ignored: tellOfFailure(self._service, self._request))
-        return told.addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+        return told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _undo(self, refusal: StoreRefused) -> Deferred[object]:
         """The application was asked, and the object is not to be kept: clear up, then answer."""
-        return self._clear().addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+        return self._clear().addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _clear(self) -> Deferred[object]:
         """Remove what this request made, once; the Deferred never fails."""
@@ -205,6 +205,11 @@ class Reception:
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 
     def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+        forced = None if self._service.nextStatus is None else self._service.takeNextStatus(self._exchange)
+        if forced is not None:
+            if not keepsObject(forced):
+                return self._undo(StoreRefused(forced, FORCED))
+            status, comment, offendingElements = forced, "", ()
         try:
             self._sink.keep()
         except Exception:
@@ -244,7 +249,7 @@ class FailedReception:
     def dataCompleted(self) -> None:
         """See ``IDataSetReceiver.dataCompleted``."""
         told = tellOfFailure(self._service, self._request)
-        told.addCallback(lambda ignored: refuse(self._command, self._exchange, self._refusal))
+        told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
 
     dataLost = dataCompleted
 

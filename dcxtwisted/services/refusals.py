@@ -22,6 +22,9 @@ _log = Logger()
 #: "More responses follow": a peer would wait for them for ever.
 PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
 
+#: The comment of a status that the application has forced on a response.
+FORCED: Final = "as the listener was told to answer"
+
 
 def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
     """Answer with a refusal; whatever data still comes is drained."""

@@ -34,10 +34,10 @@ from dcxtwisted.interfaces import (
 )
 from dcxtwisted.services.identity import toleratesInstance
 from dcxtwisted.services.reception import FailedReception, Reception
-from dcxtwisted.services.refusals import refusalFrom, refuse
+from dcxtwisted.services.refusals import FORCED, refusalFrom, refuse
 from dcxtwisted.services.requests import NOTHING, StoreRequest, isSafeInstanceUID
 from dcxtwisted.services.scope import StorageScope
-from dcxtwisted.statuses import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SOP_CLASS_NOT_SUPPORTED
+from dcxtwisted.statuses import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SOP_CLASS_NOT_SUPPORTED, keepsObject
 from dcxtwisted.uids import STORAGE_SOP_CLASSES, isKnown
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
@@ -53,7 +53,6 @@ class StorageService:
 
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
-    :param root: what stands before the file name that OnStoreSetup is given.
     :param eventDeadline: for one answer of an event or of a participant.
     :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
@@ -62,6 +61,8 @@ class StorageService:
     :param relaxations: what each sender is let off.
     :param abortOnRefusal: abort in place of draining what is refused before it comes.
     :ivar store: the acceptor's own way, for what comes from now on.
+    :ivar root: what stands before the file name that OnStoreSetup is given.
+    :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -89,7 +90,8 @@ class StorageService:
         self.store = store
         self._files = files
         self._memory = memory
-        self._root = root
+        self.root = root
+        self.nextStatus: int | None = None
         self._scope = StorageScope() if scope is None else scope
         self._strict = strict
         self._relaxations = relaxations
@@ -115,7 +117,7 @@ class StorageService:
         if request.relaxed and not isSafeInstanceUID(instanceUID):
             instanceUID = asFileName(instanceUID)
         try:
-            place = ask(self.events.OnStoreSetup, f"{self._root}/{instanceUID}.dcm", request)
+            place = ask(self.events.OnStoreSetup, f"{self.root}/{instanceUID}.dcm", request)
         except Exception:
             # Of the application's code, or of a store's: here and below the sender is told, and the rest goes on.
             self._notWanted(Failure(), command, exchange)
@@ -127,6 +129,20 @@ class StorageService:
     def _relaxedFor(self, association: IAssociation) -> frozenset[Check]:
         relaxations = self._relaxations
         return relaxations.get(association.callingAETitle, NOTHING) if relaxations else NOTHING
+
+    def takeNextStatus(self, exchange: IExchange) -> int | None:
+        """Return the status that is forced on a response, once; None for its own, and where nobody will be told."""
+        if exchange.association.ended:
+            return None
+        status, self.nextStatus = self.nextStatus, None
+        return status
+
+    def refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+        """Answer with a refusal, or with another one where that is forced."""
+        forced = self.takeNextStatus(exchange)
+        if forced is not None and not keepsObject(forced):
+            refusal = StoreRefused(forced, FORCED)
+        refuse(command, exchange, refusal)
 
     def _refusal(self, command: CStoreRequest, request: StoreRequest, abstractSyntax: str) -> StoreRefused | None:
         SOPClassUID = request.SOPClassUID
@@ -150,7 +166,7 @@ class StorageService:
     def _refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
         if self._abortOnRefusal and command.hasDataSet:
             exchange.association.abort()
-        refuse(command, exchange, refusal)
+        self.refuse(command, exchange, refusal)
 
     def _notWanted(self, failure: Failure, command: CStoreRequest, exchange: IExchange) -> None:
         self._refuse(command, exchange, refusalFrom(failure, "setting up an object"))

@@ -112,6 +112,19 @@ class FileStore:
         """True from a failed synchronization on until the disk can be trusted again; no object is opened meanwhile."""
         return self._trust.degraded
 
+    def moveTo(self, root: str) -> None:
+        """
+        Keep objects below another root from the next start on.
+
+        :raises RuntimeError: it is running.
+        """
+        if self._running:
+            raise RuntimeError("the store is open: its directory stays what it is until it is stopped")
+        self.root = os.path.abspath(root)
+        self._directories = Directories(self.root, self.durable)
+        self._working = WorkingDirectories(self.root)
+        self._freeSpace.directory = self.root
+
     def start(self) -> None:
         """
         Make the root, find out what its file system can do, and start the threads.

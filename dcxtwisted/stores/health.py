@@ -93,14 +93,18 @@ class Trust:
 
 
 class FreeSpace:
-    """What has to be free on the file system of a directory, looked at no more than once a second, in any thread."""
+    """
+    What has to be free on the file system of a directory, looked at no more than once a second, in any thread.
+
+    :ivar directory: that one; it can be set.
+    """
 
     def __init__(self, directory: str, minimumBytes: int, minimumInodes: int, seconds: Callable[[], float]) -> None:
         """
         :param minimumBytes: 0 for any; what only root may use is not counted as free.
         :param minimumInodes: 0 for any.
         """
-        self._directory = directory
+        self.directory = directory
         self._minimumBytes = minimumBytes
         self._minimumInodes = minimumInodes
         self._seconds = seconds
@@ -123,7 +127,7 @@ class FreeSpace:
             raise StoreRefused(OUT_OF_RESOURCES, "disk nearly full")
 
     def _look(self) -> None:
-        status = os.statvfs(self._directory)
+        status = os.statvfs(self.directory)
         # Some file systems (btrfs, some of tmpfs, some of NFS) make inodes as they need them and have 0 in all.
         isLow = status.f_bavail * status.f_frsize < self._minimumBytes or (
             status.f_files > 0 and status.f_favail < self._minimumInodes

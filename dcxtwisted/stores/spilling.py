@@ -43,7 +43,7 @@ class SpillSpace:
         self.files = 0
         self.threads = threads
         self._limit = limit
-        self._directory = directory
+        self.directory = directory
 
     def create(self) -> SpillFile:
         """
@@ -59,9 +59,9 @@ class SpillSpace:
     def open(self) -> IO[bytes]:
         """Return an open file without a name; in any thread."""
         try:
-            return TemporaryFile(buffering=0, dir=self._directory)
+            return TemporaryFile(buffering=0, dir=self.directory)
         except OSError:
-            if self._directory is None:
+            if self.directory is None:
                 raise
             return TemporaryFile(buffering=0)
 

@@ -64,6 +64,10 @@ class StoreAssociation:
     def abort(self) -> None:
         """Do nothing."""
 
+    def WaitForCommand(self, timeout: float | None = None) -> Deferred[bool]:
+        """It is over."""
+        return succeed(False)
+
     def TakeStoredObject(self) -> IObjectInMemory | None:
         """Return None."""
         return None
