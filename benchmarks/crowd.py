@@ -1,7 +1,8 @@
 """
 A crowd that begins associations and stalls, beside one honest sender: ``python -m benchmarks.crowd``.
 
-The crowd comes from 127.0.0.2: each connection sends half an A-ASSOCIATE-RQ and then nothing. The sender is DCMTK's
+The crowd comes from 127.0.0.2: each connection sends half an A-ASSOCIATE-RQ and then nothing, or with
+``--stall object`` associates, sends the command and the first PDV of an object, and then nothing. The sender is DCMTK's
 storescu from 127.0.0.1, one association and one object at a time, again and again. Its rate is taken before the crowd
 comes and while it is there; then the time is taken until nothing of the crowd is left in the receiver.
 """
@@ -25,6 +26,7 @@ from typing import Final
 from pydicom.data import get_testdata_file
 
 from benchmarks.load import associateRQ
+from benchmarks.objects import makeTemplate
 from benchmarks.peers import RECEIVERS, dcmtkProgram, prepare
 from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 
@@ -32,7 +34,8 @@ _CROWD: Final = "127.0.0.2"
 _RECEIVER: Final = "127.0.0.1"
 # An association that takes longer than this has failed.
 _PATIENCE: Final = 35
-_FREED: Final = 60.0
+_FREED: Final = 150.0
+_PART: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,22 @@ def send(port: int, seconds: float) -> Sent:
     return Sent(took, failed, time.monotonic() - began)
 
 
-def gather(port: int, count: int) -> list[socket.socket]:
-    """Return as many connections, each with half a request sent."""
+def gather(port: int, count: int, inObject: bool) -> list[socket.socket]:
+    """Return as many connections, each with half a request sent, or half an object."""
     request = associateRQ(b"DCXTWISTED")
     half = request[: len(request) // 2]
+    template = makeTemplate(1 << 20, _PART, 1)
+    part = template.head + bytes(template.body[: _PART - len(template.head)])
     crowd = []
     for _ in range(count):
         connection = socket.create_connection((_RECEIVER, port), timeout=_PATIENCE, source_address=(_CROWD, 0))
-        connection.send(half)
         crowd.append(connection)
+        connection.sendall(request if inObject else half)
+        if inObject:
+            answer = connection.recv(4096)
+            if answer[:1] != b"\x02":
+                raise ReceiverError(f"no A-ASSOCIATE-AC but {answer[:10].hex()}")
+            connection.sendall(part)
     return crowd
 
 
@@ -89,7 +99,8 @@ def stillThere(crowd: Sequence[socket.socket]) -> int:
     for connection in crowd:
         connection.setblocking(False)
         try:
-            count += bool(connection.recv(1))
+            while connection.recv(4096):
+                pass  # an A-ABORT, say
         except BlockingIOError:
             count += 1
         except OSError:
@@ -119,7 +130,7 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
         tell(f"without a crowd: {send(port, options.seconds)}")
         before, peakBefore = _descriptors(process.pid), process.peakMemory()
         began = time.monotonic()
-        crowd = gather(port, options.connections)
+        crowd = gather(port, options.connections, options.stall == "object")
         tell(f"{len(crowd)} connections made in {time.monotonic() - began:.1f} s")
         tell(f"beside them: {send(port, options.seconds)}")
         grown = (process.peakMemory() - peakBefore) / (1 << 20)
@@ -141,6 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crowd", description=__doc__)
     parser.add_argument("--receiver", choices=sorted(RECEIVERS), default="dcxtwisted-durable")
     parser.add_argument("--connections", type=int, default=5000, help="how large the crowd is")
+    parser.add_argument("--stall", choices=["request", "object"], default="request", help="in the middle of what")
     parser.add_argument("--seconds", type=float, default=10, help="for how long the rate is taken, each time")
     parser.add_argument("--set", action="append", default=[], help="a setting of dcxtwisted, NAME=VALUE; repeatable")
     options = parser.parse_args()

@@ -5,10 +5,12 @@ An event-driven DICOM Storage SCP and network listener for Twisted.
 of the package, from the bottom up:
 
 - ``errors``, ``statuses``, ``uids``: exceptions, DIMSE statuses, tables of SOP classes and transfer syntaxes
+- ``checks``, ``filenames``: the checks that can be relaxed for a sender, and values as they may stand in file names
 - ``part10``, ``dataset``: file meta information, and the scanner that reads a data set as it passes
 - ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
 - ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
 - ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
+- ``pull``: what an application waits on, in place of being told
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
@@ -17,13 +19,15 @@ of the package, from the bottom up:
 """
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import Configuration, MemoryOverflow
 from dcxtwisted.errors import AssociationRejected, DICOMError, SecurityError, StoreRefused
 from dcxtwisted.events import DCXACCEvents, asyncioEvents
 from dcxtwisted.interfaces import (
+    IDCXACC,
     IN_MEMORY,
     IAssociation,
     IDCXACCEvents,
+    IObjectInMemory,
     IStore,
     IStoreRequest,
     IStoreSink,
@@ -34,6 +38,7 @@ from dcxtwisted.security import SecurityContext
 
 __all__ = [
     "DCXACC",
+    "IDCXACC",
     "IN_MEMORY",
     "AssociationRejected",
     "Configuration",
@@ -41,9 +46,11 @@ __all__ = [
     "DICOMError",
     "IAssociation",
     "IDCXACCEvents",
+    "IObjectInMemory",
     "IStore",
     "IStoreRequest",
     "IStoreSink",
+    "MemoryOverflow",
     "SecurityContext",
     "SecurityError",
     "StoreRefused",

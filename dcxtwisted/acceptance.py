@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,8 +15,9 @@ from zope.interface import implementer
 
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation, TLSFacts
+from dcxtwisted.interfaces import IAssociation, IObjectInMemory, TLSFacts
 from dcxtwisted.security import factsOf
 from dcxtwisted.transports import hostOf
 from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
@@ -26,17 +27,13 @@ from dcxtwisted.wire.pdu import AssociateRJ, AssociateRQ
 if TYPE_CHECKING:
     from dcxtwisted.association import AssociationProtocol
     from dcxtwisted.factory import AssociationFactory
+    from dcxtwisted.pull import Gate
 
 _log = Logger()
 
 #: OnConnection failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
-
-
-def escaped(text: str) -> str:
-    """Return what a peer sent as it may stand in a log line: quoted, printable ASCII, on one line."""
-    return ascii(text)
 
 
 @implementer(IAssociation)
@@ -47,6 +44,8 @@ class Association:
     objectsRefused = 0
     bytesReceived = 0
     ended = ""
+    #: What an application waits at for commands; None where it need not wait, and before it is accepted.
+    gate: Gate | None = None
 
     def __init__(self, protocol: AssociationProtocol, request: AssociateRQ, startedAt: float) -> None:
         information = request.userInformation
@@ -74,6 +73,21 @@ class Association:
     def abort(self) -> None:
         """Send A-ABORT and close."""
         self._protocol.abort()
+
+    def timeOut(self, how: str) -> None:
+        """Send A-ABORT and close because a deadline has passed; ``how`` is what to say of it in the log."""
+        self._protocol.timeOut(how)
+
+    def WaitForCommand(self, timeout: float | None = None) -> Deferred[bool]:
+        """See ``IAssociation.WaitForCommand``."""
+        if self.gate is None:
+            why = "nobody waits for commands here: the port is startService's, or the association not accepted yet"
+            return fail(RuntimeError(why))
+        return self.gate.wait(timeout)
+
+    def TakeStoredObject(self) -> IObjectInMemory | None:
+        """Hand over the oldest object in memory that came on this association, and forget it."""
+        return self._protocol.factory.takeStoredObject(self)
 
     def __repr__(self) -> str:
         return f"<Association from {escaped(self.callingAETitle)} at {self.callingHost}>"
@@ -110,12 +124,17 @@ class Acceptance:
         """Look for an answer; where the application takes its time, it is found later."""
         factory, association = self._factory, self.association
         configuration = factory.configuration
-        outcome = negotiate(request, factory.supported)
+        pull = self._protocol.pull
+        outcome = negotiate(request, factory.supported if pull is None else pull.supported)
         if isinstance(outcome, AssociateRJ):
             self._reject(outcome, "by negotiation")
             return
-        if configuration.checkCalledAETitle and request.calledAETitle != configuration.AETitle.strip():
+        AETitle = configuration.AETitle if pull is None else pull.AETitle
+        if configuration.checkCalledAETitle and request.calledAETitle != AETitle.strip():
             self._reject(_CALLED_AE_TITLE_NOT_RECOGNIZED, "because it calls another AE title")
+            return
+        if pull is not None and not pull.reserve(association):
+            self._reject(factory.admission.refuse(), "because as many wait to be asked for as may")
             return
         exceeded = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
         if exceeded is not None:
@@ -129,6 +148,7 @@ class Acceptance:
     def cancel(self) -> None:
         """Nobody waits for an answer any more."""
         self._isOver = True
+        self._giveUp()
         if self._asking is not None:
             self._asking.cancel()
 
@@ -187,5 +207,10 @@ class Acceptance:
             self._reject(_EVENT_FAILED, "because OnConnection failed")
 
     def _reject(self, rejection: AssociateRJ, why: str) -> None:
+        self._giveUp()
         self.answer = rejection
         self.why = why
+
+    def _giveUp(self) -> None:
+        if self._protocol.pull is not None:
+            self._protocol.pull.giveUp(self.association)

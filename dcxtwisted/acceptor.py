@@ -7,22 +7,25 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from os.path import abspath
 from typing import Any, TypeAlias, cast
+from weakref import WeakSet
 
+from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
-from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.endpoints import endpointFrom, portNamed
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
+    IDCXACC,
     IAssociation,
     IDCXACCEvents,
     IDIMSEProvider,
@@ -30,14 +33,16 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.pull import PullPort
 from dcxtwisted.security import SecurityContext, ServerSecurity
+from dcxtwisted.services.refusals import PENDING_STATUSES
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
-from dcxtwisted.tls import TLSFactory
+from dcxtwisted.tls import SecureEndpoint
 from dcxtwisted.transports import addressOf
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
@@ -49,11 +54,14 @@ _log = Logger()
 Listening: TypeAlias = IStreamServerEndpoint | int | str
 
 
+@implementer(IDCXACC)
 class DCXACC(Service):
     """
     A DICOM listener: a Storage SCP and Verification SCP that asks an application what to do.
 
-    Start it as any Twisted service, under ``twistd``, in a parent service, or with ``startService``. Stopping it stops
+    Start it as any Twisted service, under ``twistd``, in a parent service, or with ``startService``: it serves what
+    comes to ``endpoints``. Or wait for associations, on whatever ports, and for their commands, with the calls of
+    ``IDCXACC``: nothing is served that is not waited for. A port is one or the other. Stopping the service stops
     listening, lets the objects in flight finish (``configuration.stopDeadline``), and aborts what is left.
 
     :param endpoints: where to listen: port numbers (on IPv6 and IPv4), Twisted endpoint strings, endpoints.
@@ -67,11 +75,12 @@ class DCXACC(Service):
     :param reactor: the reactor to run on; the one installed by default.
     :raise SecurityError: a certificate, key or list of C{securityContext} cannot be used.
     :ivar factory: the protocol factory, for those who listen on their own.
+    :ivar memory: the store of objects in memory; C{store} itself where that is one.
     """
 
     def __init__(
         self,
-        endpoints: Listening | Sequence[Listening],
+        endpoints: Listening | Sequence[Listening] = (),
         events: IDCXACCEvents | None = None,
         *,
         storeDirectory: str = "dicom-store",
@@ -90,52 +99,71 @@ class DCXACC(Service):
             raise TypeError(f"events must provide IDCXACCEvents, which {events!r} does not")
         self.events: IDCXACCEvents = DCXACCEvents() if events is None else events
         self.configuration = Configuration() if configuration is None else configuration
-        self.storeDirectory = abspath(storeDirectory)
+        self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
-        self.securityContext = securityContext
+        self._named = frozenset(portNamed(endpoint) for endpoint in (*_several(endpoints), *_several(tlsEndpoints)))
+        self._pulls: dict[object, PullPort] = {}
+        self._handedOut: IAssociation | None = None
         self._ports: list[IListeningPort] = []
-        self._tlsPorts: list[IListeningPort] = []
+        self._tlsPorts: WeakSet[IListeningPort] = WeakSet()
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
-        self._files = FileStore(self.storeDirectory, Layout(layout), durable=durable, reactor=reactor)
-        self._memory = MemoryStore()
+        self._files = FileStore(
+            storeDirectory,
+            Layout(layout),
+            durable=durable,
+            duplicates=self.configuration.duplicates,
+            minimumFreeBytes=self.configuration.minimumFreeBytes,
+            minimumFreeInodes=self.configuration.minimumFreeInodes,
+            reactor=reactor,
+        )
+        self._isGivenMemory = isinstance(store, MemoryStore)
+        self.memory = store if isinstance(store, MemoryStore) else self._makeMemory()
+        self._store = self._files if store is None else store
         eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
-        services: list[IDIMSEService] = [
-            VerificationService(self.events, eventDeadline),
-            StorageService(
-                self.events,
-                self._files if store is None else store,
-                self._files,
-                self._memory,
-                self.storeDirectory,
-                eventDeadline,
-                Deadline(self._clock, self.configuration.storeDeadline),
-                participants,
-                StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
-            ),
-        ]
+        self._storage = StorageService(
+            self.events,
+            self._store,
+            self._files,
+            self.memory,
+            self._files.root,
+            eventDeadline,
+            Deadline(self._clock, self.configuration.storeDeadline),
+            participants,
+            StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
+            strict=self.configuration.strict,
+            relaxations=self.configuration.relaxations,
+            abortOnRefusal=self.configuration.abortOnRefusal,
+        )
+        services: list[IDIMSEService] = [VerificationService(self.events, eventDeadline), self._storage]
         self._services: Mapping[int, IDIMSEService] = {
             field: service for service in services for field in service.commandFields
         }
         self.factory = AssociationFactory(
-            self.configuration, self.events, self._clock, _transferSyntaxes(services), self._makeProvider
+            self.configuration,
+            self.events,
+            self._clock,
+            _transferSyntaxes(services),
+            self._makeProvider,
+            self.memory.take,
+            self.memory.giveUp,
         )
-        self._preparations: list[Callable[[], Callable[[], str]]] = []
-        plain: IProtocolFactory = self.factory
-        self._endpoints = [(endpointFrom(reactor, endpoint), plain) for endpoint in _several(endpoints)]
-        secured = self._securedBy(securityContext)
-        for endpoint in _several(tlsEndpoints):
-            if secured is None:
-                raise ValueError("TLS takes a certificate: a security context that names it")
-            self._endpoints.append((endpointFrom(reactor, endpoint), secured))
+        self._preparations: list[Callable[[], Callable[[], str]]] = [self._prepareSecurity]
+        self._endpoints = [self._endpointFrom(endpoint) for endpoint in _several(endpoints)]
+        self._tlsEndpoints = [self._secured(endpoint) for endpoint in _several(tlsEndpoints)]
+        self._security: ServerSecurity | None = None
+        self.SecurityContext = securityContext
 
-    def _securedBy(self, securityContext: SecurityContext | None) -> IProtocolFactory | None:
-        if securityContext is None:
-            return None
-        security = ServerSecurity(securityContext)
-        self.addReload(security.prepare)
-        factory: IProtocolFactory = TLSFactory(security, self.factory, self._clock, self.factory.admission.counts)
-        return factory
+    def _makeMemory(self) -> MemoryStore:
+        configuration = self.configuration
+        return MemoryStore(
+            configuration.memoryBudget,
+            configuration.memoryOverflow,
+            configuration.spillBudget,
+            directory=self._files.root,
+            reactor=self._clock,
+            threads=self._files.threads,
+        )
 
     def _makeProvider(
         self,
@@ -159,19 +187,82 @@ class DCXACC(Service):
     @property
     def ports(self) -> Sequence[IListeningPort]:
         """The ports listened on; empty before the start and after the stop."""
-        return list(self._ports)
+        return [*self._ports, *(pull.port for pull in self._pulls.values() if pull.port is not None)]
 
     @property
     def tlsPorts(self) -> Sequence[IListeningPort]:
         """Those of them that speak TLS."""
-        return list(self._tlsPorts)
+        return [port for port in self.ports if port in self._tlsPorts]
+
+    @property
+    def storeDirectory(self) -> str:
+        """The absolute path of the root of the file store."""
+        return self._files.root
+
+    # The SDK's calls, by the SDK's names
+
+    @property
+    def StoreDirectory(self) -> str:
+        """See ``IDCXACC``. Set while the store is open, it raises RuntimeError."""
+        return self._files.root
+
+    @StoreDirectory.setter
+    def StoreDirectory(self, directory: str) -> None:
+        self._files.moveTo(directory)
+        self._storage.root = self._files.root
+        if not self._isGivenMemory:
+            self.memory.spillSpace.directory = self._files.root
+
+    @property
+    def SecurityContext(self) -> SecurityContext | None:
+        """See ``IDCXACC``. To set one that cannot be used raises SecurityError; while it listens, RuntimeError."""
+        return self._securityContext
+
+    @SecurityContext.setter
+    def SecurityContext(self, securityContext: SecurityContext | None) -> None:
+        if self._listening is not None or self.ports:
+            # Nobody is to find a port without TLS who took it for one with it.
+            raise RuntimeError("it listens already; reload() reads the files of its security context again")
+        if securityContext is None and self._tlsEndpoints:
+            raise ValueError("TLS takes a certificate: a security context that names it")
+        self._security = None if securityContext is None else ServerSecurity(securityContext)
+        self._securityContext = securityContext
+
+    @property
+    def NextStorageResponseStatus(self) -> int | None:
+        """See ``IDCXACC``. One that is no final status raises ValueError."""
+        return self._storage.nextStatus
+
+    @NextStorageResponseStatus.setter
+    def NextStorageResponseStatus(self, status: int | None) -> None:
+        if status is not None and (not 0 <= status <= 0xFFFF or status in PENDING_STATUSES):
+            raise ValueError(f"not the status of a last response: {status!r}")
+        self._storage.nextStatus = status
+
+    @property
+    def EnableInMemoryStorageSCP(self) -> bool:
+        """
+        Whether None, as OnStoreSetup's answer, keeps an object in memory; False at first.
+
+        It can be set at any time, and goes for the objects that are announced from then on.
+        """
+        return self._storage.store is self.memory
+
+    @EnableInMemoryStorageSCP.setter
+    def EnableInMemoryStorageSCP(self, enabled: bool) -> None:
+        self._storage.store = self.memory if enabled else self._store
 
     def TakeStoredObject(self) -> ObjectInMemory | None:
-        """Hand over the oldest object kept in memory, and forget it; None where there is none."""
-        return self._memory.take()
+        """
+        Hand over the oldest object in memory, and forget it; None where there is none.
+
+        ``IAssociation.TakeStoredObject`` tells when one can be taken, and hands over those of one association. When the
+        Deferred of C{stopService} has fired, and what it calls has run, what was not taken is dropped.
+        """
+        return self.memory.take()
 
     def AbortActiveAssociations(self) -> None:
-        """Send A-ABORT on every association and close."""
+        """See ``IDCXACC``."""
         for association in self.associations:
             association.abort()
 
@@ -193,7 +284,62 @@ class DCXACC(Service):
         :raise ValueError: something is no good, and all of it stays as it was.
         """
         prepared = [prepare() for prepare in self._preparations]
-        return [use() for use in prepared]
+        return [said for use in prepared if (said := use())]
+
+    def _prepareSecurity(self) -> Callable[[], str]:
+        return (lambda: "") if self._security is None else self._security.prepare()
+
+    def WaitForConnection(
+        self, ae_title: str, port: Listening, timeout: float | None = None
+    ) -> Deferred[IAssociation | None]:
+        """See ``IDCXACC``."""
+        try:
+            pull = self._pullPort(ae_title, port)
+        except (ValueError, RuntimeError):
+            return fail()
+        return pull.wait(timeout).addCallback(self._handOut)
+
+    def WaitForCommand(self, timeout: float | None = None) -> Deferred[bool]:
+        """See ``IDCXACC``."""
+        if self._handedOut is None:
+            return fail(RuntimeError("no association was handed out yet: WaitForConnection comes first"))
+        return self._handedOut.WaitForCommand(timeout)
+
+    def StopListener(self) -> Deferred[None]:
+        """See ``IDCXACC``."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()  # endpoints that have not answered yet: they do, at once
+        ports, self._ports = self._ports, []
+        stops: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        stops += [pull.stopListening() for pull in self._pulls.values()]
+        return DeferredList(stops, consumeErrors=True).addCallback(lambda ignored: None)
+
+    def _pullPort(self, ae_title: str, port: Listening) -> PullPort:
+        if self._whenStopped:
+            raise RuntimeError("still stopping: wait for connections when the Deferred of stopService has fired")
+        AETitle = evolve(self.configuration, AETitle=ae_title).AETitle if ae_title else self.configuration.AETitle
+        name = portNamed(port)
+        if self._listening is not None and (name in self._named or name in _numbersOf(self._ports)):
+            raise RuntimeError(f"startService listens on {port}: a port is push or pull, never both")
+        if name not in self._pulls:
+            # With TLS or without, as the security context says when it begins to listen.
+            self._pulls[name] = PullPort(self.factory, self._secured(port), self._pullListens)
+        pull = self._pulls[name]
+        pull.AETitle = AETitle
+        return pull
+
+    def _pullListens(self, port: IListeningPort) -> None:
+        # Behind the port, as in a start.
+        self._openStore()
+        self._sayListening(port, self._security is not None)
+
+    def _handOut(self, association: IAssociation | None) -> IAssociation | None:
+        if association is not None:
+            self._handedOut = association
+        return association
+
+    # The service
 
     def privilegedStartService(self) -> None:
         """
@@ -215,7 +361,7 @@ class DCXACC(Service):
         if not self.running:
             try:
                 # Behind the ports: a start that fails there leaves no thread to wait for.
-                self._files.start()
+                self._openStore()
             except Exception:
                 self.stopService()
                 raise
@@ -226,12 +372,19 @@ class DCXACC(Service):
             return
         if self._whenStopped:
             raise RuntimeError("still stopping: start again when the Deferred of stopService has fired")
+        pulled = [pull for pull in self._pulls.values() if pull.isUsed]
+        numbers = _numbersOf([pull.port for pull in pulled if pull.port is not None])
+        for name in self._named:
+            if name in numbers or self._pulls.get(name) in pulled:
+                raise RuntimeError(f"WaitForConnection listens on {name}: a port is push or pull, never both")
         if getattr(self._clock, "seconds", None) is time.time:
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
         failures: list[Failure] = []
+        endpoints = [(endpoint, False) for endpoint in self._endpoints]
+        endpoints += [(endpoint, True) for endpoint in self._tlsEndpoints]
         attempts = [
-            maybeDeferred(endpoint.listen, factory).addCallbacks(self._listens, failures.append, (factory,))
-            for endpoint, factory in self._endpoints
+            maybeDeferred(endpoint.listen, self.factory).addCallbacks(self._listens, failures.append, (isTLS,))
+            for endpoint, isTLS in endpoints
         ]
         self._listening = DeferredList(attempts)
         if failures:
@@ -240,12 +393,24 @@ class DCXACC(Service):
             failures[0].raiseException()
         self._listening.addCallback(self._listenedLate, failures)
 
-    def _listens(self, port: IListeningPort, factory: IProtocolFactory) -> None:
+    def _endpointFrom(self, description: Listening) -> IStreamServerEndpoint:
+        return endpointFrom(self._reactor, description)
+
+    def _secured(self, description: Listening) -> IStreamServerEndpoint:
+        endpoint = self._endpointFrom(description)
+        return SecureEndpoint(endpoint, lambda: self._security, self._clock, self.factory.admission.counts)
+
+    def _openStore(self) -> None:
+        self._files.start()
+
+    def _listens(self, port: IListeningPort, isTLS: bool) -> None:
         self._ports.append(port)
-        how = ""
-        if factory is not self.factory:
-            self._tlsPorts.append(port)
-            how = " with TLS"
+        self._sayListening(port, isTLS)
+
+    def _sayListening(self, port: IListeningPort, isTLS: bool) -> None:
+        if isTLS:
+            self._tlsPorts.add(port)
+        how = " with TLS" if isTLS else ""
         _log.info("listening on {address}{how}", address=addressOf(port.getHost()), how=how)
 
     def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
@@ -265,11 +430,7 @@ class DCXACC(Service):
         return stopped
 
     async def _stop(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()  # endpoints that have not answered yet: they do, at once
-        ports, self._ports, self._tlsPorts = self._ports, [], []
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        await self.StopListener()
         await self.factory.stop(self.configuration.stopDeadline)
         await self._files.stop()
 
@@ -277,6 +438,14 @@ class DCXACC(Service):
         waiting, self._whenStopped = self._whenStopped, []
         for stopped in waiting:
             stopped.callback(result)
+        # Last, so that whoever waited for the end of all reception can take what is left.
+        dropped = 0 if self._isGivenMemory else self.memory.clear()
+        if dropped:
+            _log.warn("dropped {count} objects in memory that nobody took", count=dropped)
+
+
+def _numbersOf(ports: Sequence[IListeningPort]) -> set[object]:
+    return {getattr(port.getHost(), "port", None) for port in ports}
 
 
 def _several(given: Listening | Sequence[Listening]) -> Sequence[Listening]:

@@ -13,6 +13,10 @@ from dcxtwisted.wire.pdu import AssociateRJ
 #: Rejected transiently, by the presentation layer's provider: local limit exceeded (PS3.8 9.3.4).
 LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
 
+#: What requests that are not whole may take together, in bytes: 500 of 64 KB, more than real ones have. Each may be
+#: 1 MiB, and 500 of these, from one address, would be half a gigabyte.
+MOST_BYTES_OF_REQUESTS: Final = 32 * 1024 * 1024
+
 _Connection = TypeVar("_Connection")
 
 
@@ -31,6 +35,8 @@ class Admission(Generic[_Connection]):
         self._limits = configuration
         self._outside: dict[_Connection, str] = {}  # the hosts; who came first stands first
         self._outsideOf: Counter[str] = Counter()
+        self._bytesOf: Counter[_Connection] = Counter()  # what is kept of requests that are not whole
+        self._bytes = 0
         self._inside: dict[_Connection, tuple[str, str]] = {}
         self._ofAddress: Counter[str] = Counter()
         self._ofAETitle: Counter[str] = Counter()
@@ -46,12 +52,25 @@ class Admission(Generic[_Connection]):
         self._goOutside(connection, host)
         if len(self._outside) <= self._limits.maximumConnectionsBeforeAssociation:
             return None
-        self.counts["connections closed for others"] += 1
         fullest = max(self._outsideOf, key=self._outsideOf.__getitem__)
         crowded = next(connection for connection, host in self._outside.items() if host == fullest)
+        return self._closedForOthers(crowded)
+
+    def requestGrew(self, connection: _Connection, size: int) -> _Connection | None:
+        """Count what is kept of a request until the rest comes; return whose is the largest, where all are too much."""
+        if connection not in self._outside:
+            return None
+        self._bytesOf[connection] += size
+        self._bytes += size
+        if self._bytes <= MOST_BYTES_OF_REQUESTS:
+            return None
+        return self._closedForOthers(max(self._bytesOf, key=self._bytesOf.__getitem__))
+
+    def _closedForOthers(self, connection: _Connection) -> _Connection:
+        self.counts["connections closed for others"] += 1
         # Closed in the next turn only: of two that come in this one, each is to have another closed.
-        self._goFromOutside(crowded)
-        return crowded
+        self._goFromOutside(connection)
+        return connection
 
     def admit(self, connection: _Connection, host: str, callingAETitle: str) -> AssociateRJ | None:
         """Take a connection inside and return None, or return the rejection where a limit is reached."""
@@ -62,13 +81,17 @@ class Admission(Generic[_Connection]):
             or self._ofAddress[host] >= limits.maximumAssociationsPerAddress
             or (titles is not None and self._ofAETitle[callingAETitle] >= titles)
         ):
-            self.counts["associations over a limit"] += 1
-            return LOCAL_LIMIT_EXCEEDED
+            return self.refuse()
         self._goFromOutside(connection)
         self._inside[connection] = host, callingAETitle
         self._ofAddress[host] += 1
         self._ofAETitle[callingAETitle] += 1
         return None
+
+    def refuse(self) -> AssociateRJ:
+        """Count an association that is too much, by a limit of whoever asks, and return the rejection."""
+        self.counts["associations over a limit"] += 1
+        return LOCAL_LIMIT_EXCEEDED
 
     def leave(self, connection: _Connection, isConnected: bool) -> None:
         """Whatever a connection was admitted for is over; nothing happens where it was not admitted."""
@@ -92,6 +115,7 @@ class Admission(Generic[_Connection]):
         host = self._outside.pop(connection, None)
         if host is not None:
             _countDown(self._outsideOf, host)
+            self._bytes -= self._bytesOf.pop(connection, 0)
 
 
 def _countDown(counter: Counter[str], key: str) -> None:

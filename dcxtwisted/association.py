@@ -29,6 +29,7 @@ from dcxtwisted.wire.statemachine import State
 
 if TYPE_CHECKING:
     from dcxtwisted.factory import AssociationFactory
+    from dcxtwisted.pull import PullPort
 
 _log = Logger()
 
@@ -39,12 +40,17 @@ _EMPTY_PDV_LENGTH: Final = 12
 
 
 class AssociationProtocol(Protocol):
-    """One association, as acceptor."""
+    """
+    One association, as acceptor.
+
+    :ivar pull: the port it came to, where an application waits for what comes there; None where it need not.
+    """
 
     factory: AssociationFactory
 
-    def __init__(self, factory: AssociationFactory) -> None:
+    def __init__(self, factory: AssociationFactory, pull: PullPort | None = None) -> None:
         self.factory = factory
+        self.pull = pull
         self.association: Association | None = None
         self._core = AssociationCore(factory.configuration.maximumLength)
         self.quirks = self._core.quirks
@@ -68,7 +74,7 @@ class AssociationProtocol(Protocol):
             configuration.minimumRate,
             self._isInside,
             self._holdsUp,
-            self._tooSlow,
+            self.timeOut,
         )
         self._receiving = False
         self._endReported = False
@@ -98,7 +104,10 @@ class AssociationProtocol(Protocol):
         watch.received += size
         self._core.feed(data)
         self._drain()
-        if self._busy or self._core.insidePDU:
+        provider = self._provider
+        if provider is None and self._core.state is State.AWAITING_ASSOCIATE_RQ:
+            self.factory.requestGrew(self, size)
+        if self._core.insidePDU or (provider is not None and provider.busy):
             # The rest may wait for an acknowledgement, and nothing is answered before it has come.
             self._acknowledge()
             if not watch.inside:
@@ -126,6 +135,12 @@ class AssociationProtocol(Protocol):
             self._abort("aborted", "aborted here")
             self._drain()
 
+    def timeOut(self, how: str) -> None:
+        """Abort the association because a deadline has passed; nothing happens where it is over."""
+        if self._core.state is State.ESTABLISHED:
+            self._abort("timed out", f"aborted here: {how}")
+            self._drain()
+
     def stop(self) -> None:
         """Abort the association, and close, as soon as no request is half received or unanswered."""
         self._stopping = True
@@ -137,6 +152,8 @@ class AssociationProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close hard, without a word to the peer."""
+        # The reactor tells of it in its next turn only, and in this one many more may be closed.
+        self._core.discard()
         self._connection.abortConnection()
 
     # The loop
@@ -153,7 +170,7 @@ class AssociationProtocol(Protocol):
                 if event is None:
                     event = self._core.nextEvent()
                     if event is None:
-                        if self._doWhatIsDue():
+                        if (self._acceptance or self._releaseRequested or self._stopping) and self._doWhatIsDue():
                             continue
                         break
                 elif self._isHeld():
@@ -180,7 +197,8 @@ class AssociationProtocol(Protocol):
             self._drain()
         finally:
             self._draining = False
-        self._adjustReading()
+        if (self._inHand is None) is self._paused:
+            self._adjustReading()
         if self._closing:
             self._closing = False
             self._close()
@@ -251,10 +269,9 @@ class AssociationProtocol(Protocol):
     def _adjustReading(self) -> None:
         """Pause while something that arrived cannot be used; resume when it is used up."""
         # Waiting alone does not pause: a paused transport tells of no FIN and no RST.
-        waiting = self._inHand is not None
-        if waiting is not self._paused and self._core.state is not State.IDLE:
-            self._paused = waiting
-            if waiting:
+        if self._core.state is not State.IDLE:
+            self._paused = self._inHand is not None
+            if self._paused:
                 self._connection.pauseProducing()
             else:
                 self._connection.resumeProducing()
@@ -293,16 +310,23 @@ class AssociationProtocol(Protocol):
             return
         association = acceptance.association
         self._maximumLengthToSend = answer.maximumLengthToSend
-        self._provider = self.factory.makeProvider(answer, association, self._sendResponse, self._woken)
+        makeProvider = self.factory.makeProvider if self.pull is None else self.pull.makeProvider
+        self._provider = makeProvider(answer, association, self._sendResponse, self._woken)
         self.association = association
         self.factory.accepted(association)
         self._core.send(answer.accept)
         self._watch.start()
+        if self.pull is not None:
+            self.pull.arrived(association)
 
-    def _woken(self) -> None:
-        """What had to wait can go on; it may be the peer that was held up."""
+    def _woken(self, heldUp: float | None = None) -> None:
+        """
+        What had to wait can go on; it may be the peer that was held up.
+
+        :param heldUp: for how many seconds, where that is not all the time since it was heard last.
+        """
         if not self._draining:
-            self._watch.goOn()
+            self._watch.goOn(heldUp)
             self._drain()
 
     def _releaseReceived(self, event: ReleaseRQ) -> None:
@@ -341,6 +365,8 @@ class AssociationProtocol(Protocol):
         if not self._busy:
             self._endReported = True
             self.factory.associationEnded(self, self.association, self._how)
+            if self.pull is not None:
+                self.pull.ended(self.association)
 
     # Deadlines
 
@@ -367,11 +393,6 @@ class AssociationProtocol(Protocol):
             return True  # it does not read, for which there is a deadline of its own
         provider = self._provider
         return provider is not None and provider.holdsUp
-
-    def _tooSlow(self, how: str) -> None:
-        if self._core.state is State.ESTABLISHED:
-            self._abort("timed out", f"aborted here: {how}")
-            self._drain()
 
     def _unreadChanged(self) -> None:
         if self._unread.isMuch:

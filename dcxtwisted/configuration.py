@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, Final
 
 import attrs
 
+from dcxtwisted.checks import NO_RELAXATIONS, Relaxations, readRelaxations, relaxationsFrom, writtenRelaxations
 from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
 
@@ -15,6 +17,27 @@ _LONGEST: Final = 1_000_000.0
 DEFAULT_PORT = 11112
 DEFAULT_AE_TITLE = "DCXTWISTED"
 DEFAULT_LAYOUT = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm"
+# Bytes: what the objects being received bring in the second until the next look; logs and the system have to live, too.
+DEFAULT_MINIMUM_FREE_BYTES: Final = 64 * 1024 * 1024
+# An object and its three directories, for each of 1,000 associations.
+DEFAULT_MINIMUM_FREE_INODES: Final = 4096
+
+
+class Duplicates(Enum):
+    """What becomes of an object whose UID another stands under; one that is the same is stored already, always."""
+
+    KEEP_BOTH = "keep-both"  #: it is kept beside the other, under a name of its own
+    REPLACE = "replace"  #: it takes the place of the other, once it is acknowledged
+    KEEP_FIRST = "keep-first"  #: it is acknowledged, and dropped
+    REFUSE = "refuse"  #: it is refused with C000
+
+
+class MemoryOverflow(Enum):
+    """What becomes of an object in memory that there is no room for."""
+
+    SPILL = "spill"  #: it goes on in a file without a name, which reads back as memory does
+    WAIT = "wait"  #: its sender is held up until objects are taken, its deadlines stand still
+    REFUSE = "refuse"  #: it is refused at once (A700)
 
 
 def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -24,9 +47,16 @@ def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int
         )
 
 
-def _AETitle(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+def _AETitle(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
+
+
+def _relaxations(instance: object, attribute: attrs.Attribute[Relaxations], value: Relaxations) -> None:
+    for title, checks in value.items():
+        _AETitle(instance, attribute, title)
+        if not checks:
+            raise ValueError(f"nothing is relaxed for {title!r}")
 
 
 def _deadline(default: float) -> float:
@@ -59,6 +89,11 @@ class Configuration:
     :ivar acceptUnknown: store what is private, or newer than this library, too: SOP classes and transfer syntaxes that
         it does not know. None that the standard has for something else than storage is taken.
     :ivar acceptReferencedPixels: take the transfer syntaxes of objects whose pixels stay with the peer (JPIP) too.
+    :ivar strict: refuse what is otherwise only counted: a SOP class that is not the presentation context's (0122).
+    :ivar relaxations: by calling AE title, the checks of an object (C{Check}, or their names) that are relaxed for that
+        sender: what fails them is stored all the same, and counted among the association's quirks.
+    :ivar abortOnRefusal: abort the association where an object is refused before its data set has come, in place of
+        reading all of that and answering with the status.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -67,10 +102,26 @@ class Configuration:
     :ivar connectionEventDeadline: seconds that OnConnection may take; then the association is rejected (2/1/1).
     :ivar eventDeadline: seconds that any other event, or a participant, may take; then the object is refused (A700).
     :ivar storeDeadline: seconds that one call of a store may take; then the object is refused (A700).
+    :ivar duplicates: what becomes of an object whose UID another stands under; a ``Duplicates``.
+    :ivar minimumFreeBytes: bytes free on the file system of the store below which objects are refused before their data
+        come (A700); 0 for any.
+    :ivar minimumFreeInodes: the same for files that can still be made, where the file system has a number of them.
     :ivar stopDeadline: seconds that a stop leaves to the objects in flight.
+    :ivar memoryBudget: bytes of memory for all objects in memory that are being received or wait for TakeStoredObject;
+        each counts with 8 KiB more, for what is kept about it.
+    :ivar memoryOverflow: what becomes of an object beyond that: ``spill``, ``wait`` or ``refuse``. Spilling is the
+        default: it alone takes an object larger than ``memoryBudget``, and suits an application that takes nothing
+        before an association has ended, which is just what waiting would keep it from. A sender that waits is refused
+        (A700) at ``storeDeadline``; and at once, the youngest object first, where all that hold memory wait for more
+        and nothing can be taken.
+    :ivar spillBudget: bytes of spilled objects that are being received or wait to be taken, so that an application that
+        takes no more does not fill the disk; what comes beyond is refused (A700). Their files are on the store
+        directory's file system, and never more than a quarter of the descriptors that the process may have.
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
     :ivar maximumAssociationsPerAddress: the same for one address of a peer.
     :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
+    :ivar maximumAssociationsWaiting: associations of one port that are accepted before ``WaitForConnection`` asks for
+        them; what comes beyond is rejected (2/3/2).
     :ivar maximumConnectionsBeforeAssociation: connections without an association at a time; beyond this the one that
         has waited longest is closed, of the address that has most of them.
     """
@@ -82,6 +133,11 @@ class Configuration:
     transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
     acceptUnknown: bool = False
     acceptReferencedPixels: bool = False
+    strict: bool = False
+    relaxations: Relaxations = attrs.field(
+        default=NO_RELAXATIONS, converter=relaxationsFrom, validator=_relaxations, hash=False
+    )
+    abortOnRefusal: bool = False
     ARTIM: float = _deadline(30.0)
     silenceDeadline: float = _deadline(600.0)
     progressDeadline: float = _deadline(60.0)
@@ -90,12 +146,19 @@ class Configuration:
     connectionEventDeadline: float = _deadline(15.0)
     eventDeadline: float = _deadline(60.0)
     storeDeadline: float = _deadline(300.0)
+    duplicates: Duplicates = attrs.field(default=Duplicates.KEEP_BOTH, converter=Duplicates)
+    minimumFreeBytes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_BYTES, validator=attrs.validators.ge(0))
+    minimumFreeInodes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_INODES, validator=attrs.validators.ge(0))
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
+    memoryBudget: int = attrs.field(default=268435456, validator=attrs.validators.ge(0))
+    memoryOverflow: MemoryOverflow = attrs.field(default=MemoryOverflow.SPILL, converter=MemoryOverflow)
+    spillBudget: int = attrs.field(default=4294967296, validator=attrs.validators.ge(0))
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
     maximumAssociationsPerAETitle: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
+    maximumAssociationsWaiting: int = attrs.field(default=16, validator=attrs.validators.ge(0))
     maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))
 
 
@@ -111,6 +174,11 @@ def _texts(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
 
 
+def _oneOf(kind: type[Enum]) -> tuple[Callable[[str], Any], str]:
+    *values, last = (member.value for member in kind)
+    return kind, f"{', '.join(values)} or {last}"
+
+
 # By the annotation: how a value is read, and what one looks like.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "str": (str, "text"),
@@ -119,6 +187,9 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "int | None": (_optionalInt, "a whole number or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
+    "Relaxations": (readRelaxations, "AE titles with checks, as TITLE:check+check,TITLE:check"),
+    "Duplicates": _oneOf(Duplicates),
+    "MemoryOverflow": _oneOf(MemoryOverflow),
 }
 
 
@@ -145,8 +216,12 @@ def writtenSetting(value: Any) -> str:
     """Return the value of a setting as ``readSetting`` takes it."""
     if value is None:
         return "none"
+    if isinstance(value, Enum):
+        return str(value.value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, Mapping):
+        return writtenRelaxations(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -186,11 +186,17 @@ class Watch:
         self.heard = self._clock.seconds()
         self.enter()
 
-    def goOn(self) -> None:
-        """The peer was held up since it was heard last: that time does not count."""
-        now = self._clock.seconds()
-        self._began += now - self.heard
-        self.heard = now
+    def goOn(self, heldUp: float | None = None) -> None:
+        """
+        The peer was held up: that time does not count.
+
+        :param heldUp: for how many seconds; None for all the time since it was heard last.
+        """
+        passed = self._clock.seconds() - self.heard
+        if heldUp is not None:
+            passed = min(passed, heldUp)
+        self._began += passed
+        self.heard += passed
         self._see()
 
     def enter(self) -> None:

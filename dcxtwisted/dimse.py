@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import (
     IAssociation,
     IDataSetReceiver,
@@ -28,7 +29,7 @@ from dcxtwisted.statuses import (
 )
 from dcxtwisted.wire.assembly import MessageAssembler
 from dcxtwisted.wire.framing import PDVReceived
-from dcxtwisted.wire.messages import ReceivedResponse, Request, Response
+from dcxtwisted.wire.messages import C_STORE_RQ, ReceivedResponse, Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
 
 _log = Logger()
@@ -162,9 +163,13 @@ class DIMSEProvider:
         exchange, self._receiving = self._receiving, None
         if self._settingUp is not None:
             self._settingUp.cancel()
-        elif exchange is not None and self._writing is None:
+        elif exchange is None:
+            pass
+        elif self._writing is not None:
+            # It may wait for something that takes long; _written goes on from there.
+            self._writing.cancel()
+        else:
             self._lose(exchange)
-        # A write is let finish first: _written goes on from there.
 
     # One message after the other
 
@@ -193,7 +198,7 @@ class DIMSEProvider:
             _log.info(
                 "request refused with {status:04X} (context not accepted, for {abstractSyntax}) for {association}",
                 status=status,
-                abstractSyntax=ascii(context.abstractSyntax),
+                abstractSyntax=escaped(context.abstractSyntax),
                 association=self._association,
             )
         elif self._outstanding and self._isDuplicate(request):
@@ -212,6 +217,7 @@ class DIMSEProvider:
         self._outstanding.add(exchange)
         receiver: IDataSetReceiver | Deferred[IDataSetReceiver | None] | None = None
         if service is None:
+            self._notServed(exchange)
             exchange.respond(request.response(status))
         else:
             try:
@@ -258,7 +264,13 @@ class DIMSEProvider:
     def _serviceFailed(self, failure: Failure, exchange: Exchange) -> None:
         _log.failure("a DIMSE service failed", failure)
         exchange.receiver = None
+        self._notServed(exchange)
         exchange.respond(exchange.request.response(OUT_OF_RESOURCES))
+
+    def _notServed(self, exchange: Exchange) -> None:
+        """Count an object that is refused here, where no service counts it."""
+        if exchange.request.commandField == C_STORE_RQ:
+            self._association.objectsRefused += 1
 
     # The data set
 
@@ -268,6 +280,7 @@ class DIMSEProvider:
             return  # of a response nobody asked for
         receiver = exchange.receiver
         if receiver is None or not pdv.view:
+            self._association.bytesReceived += len(pdv.view)
             if pdv.isLast:
                 self._passed(exchange)
             return
@@ -295,8 +308,12 @@ class DIMSEProvider:
             exchange.dataSetPassed()
         else:
             self._receiving = exchange
-        waiting.addErrback(self._serviceFailed, exchange)
+        waiting.addErrback(self._notWritten, exchange)
         waiting.addCallback(self._written, exchange, isLast)
+
+    def _notWritten(self, failure: Failure, exchange: Exchange) -> None:
+        if not (self._over and failure.check(CancelledError)):
+            self._serviceFailed(failure, exchange)
 
     def _written(self, ignored: None, exchange: Exchange, isLast: bool) -> None:
         self._writing = None

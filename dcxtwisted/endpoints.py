@@ -88,6 +88,14 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
     return description
 
 
+def portNamed(description: IStreamServerEndpoint | int | str) -> object:
+    """Return what a description is known by: the same for descriptions that are alike, a number for a port number."""
+    if isinstance(description, str):
+        stripped = description.strip()
+        return int(stripped) if stripped.isdecimal() else stripped
+    return description
+
+
 def _withBacklog(description: str) -> str:
     takes = description.partition(":")[0] in _TAKE_BACKLOG
     return description if not takes or ":backlog=" in description else f"{description}:backlog={_BACKLOG}"

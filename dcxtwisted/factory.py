@@ -12,12 +12,13 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dcxtwisted.acceptance import Association, escaped
+from dcxtwisted.acceptance import Association
 from dcxtwisted.admission import Admission
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider
+from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dcxtwisted.wire.messages import Response
@@ -43,6 +44,8 @@ class AssociationFactory:
     Makes a protocol for each connection, and knows all that are up.
 
     :param makeProvider: joins an association that is accepted with what serves its messages.
+    :param takeStoredObject: hands over the oldest object in memory that came on an association.
+    :param giveUp: called when all associations are aborted: has end what outlives them and may wait for long.
     :ivar associations: every accepted association that is not over.
     :ivar admission: who may come in.
     :ivar share: what one peer may take of a reactor turn, in bytes.
@@ -58,11 +61,15 @@ class AssociationFactory:
         makeProvider: Callable[
             [Negotiated, IAssociation, Callable[[Response], None], Callable[[], None]], IDIMSEProvider
         ],
+        takeStoredObject: Callable[[IAssociation], IObjectInMemory | None] = lambda association: None,
+        giveUp: Callable[[], object] = lambda: None,
     ) -> None:
         self.configuration = configuration
         self.events = events
         self.clock = clock
         self.makeProvider = makeProvider
+        self.takeStoredObject = takeStoredObject
+        self._giveUp = giveUp
         self.supported = Supported(
             transferSyntaxes,
             configuration.maximumLength,
@@ -112,6 +119,12 @@ class AssociationFactory:
         """A connection was made."""
         self.protocols.add(protocol)
         crowded = self.admission.connectionMade(protocol, host)
+        if crowded is not None:
+            crowded.abortConnection()
+
+    def requestGrew(self, protocol: AssociationProtocol, size: int) -> None:
+        """A request is not whole yet, of which so many bytes more have come."""
+        crowded = self.admission.requestGrew(protocol, size)
         if crowded is not None:
             crowded.abortConnection()
 
@@ -198,3 +211,4 @@ class AssociationFactory:
         for protocol in list(self.protocols):
             protocol.abort()
             protocol.abortConnection()
+        self._giveUp()

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Coroutine, Mapping
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
@@ -22,6 +22,9 @@ from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 _T = TypeVar("_T")
 
@@ -45,6 +48,8 @@ class Outcome(Enum):
     NEW = "new"
     IDENTICAL = "identical"  #: the same transfer syntax and data-set bytes already stood there
     KEPT_BOTH = "keptBoth"  #: other bytes stood under the name; this object got a name of its own
+    REPLACED = "replaced"  #: other bytes stood under the name; this object took it over
+    KEPT_FIRST = "keptFirst"  #: other bytes stand under the name and stay; this object's were dropped
 
 
 @attrs.frozen
@@ -52,7 +57,7 @@ class StoredObject:
     """
     An object as its store keeps it.
 
-    :ivar filename: the absolute path, '' in memory.
+    :ivar filename: the absolute path, '' in memory; of KEPT_FIRST, where the other one stands.
     :ivar size: bytes of the data set, as received.
     """
 
@@ -107,17 +112,24 @@ class IDCXACCEvents(Interface):
         A C-STORE command was read; its data set was not.
 
         None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
-        where another object stands); an ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for
-        TakeStoredObject.
-        ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained.
+        where another object stands, unless ``Configuration.duplicates`` says otherwise); an ``IStoreSink`` receives
+        the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
+        ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained, or
+        the association aborted where the configuration has ``abortOnRefusal``.
 
-        :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell.
+        :param filename: ``{store}/{SOPInstanceUID}.dcm``: all that a command can tell; no path but this one, whatever
+            the UID is.
         :param request: ``IStoreRequest``; ``request.tap(callable)`` lets the bytes be watched.
         """
 
     def OnStoreDone(filename: str, storage_status: bool, request: IStoreRequest) -> Answer[bool | int | None]:
         """
-        An object was published, or its reception failed; the response was not sent yet.
+        An object was published, or its reception failed; no response was sent yet.
+
+        Called exactly once for each object that OnStoreSetup let in, whatever becomes of it: nothing could be opened or
+        written, the data set was cut or not the one announced, a participant refused, the association ended. It is not
+        called where OnStoreSetup itself refused or raised, or its answer had not come when its deadline or the end of
+        the association did.
 
         Where the peer negotiated to have several operations outstanding, OnStoreSetup of the next objects may come
         before, and objects are done in whatever order.
@@ -131,7 +143,11 @@ class IDCXACCEvents(Interface):
         """
 
     def OnTimeout(association: IAssociation) -> Answer[object]:
-        """A deadline ended the association; ``OnAssocEnd`` follows. The answer is ignored."""
+        """
+        A deadline ended the association, and ``OnAssocEnd`` follows; or a ``WaitForCommand`` ran out.
+
+        ``association.ended`` is '' in the second case: it is still up. The answer is ignored.
+        """
 
     def OnAssocEnd(association: IAssociation, reason: str) -> Answer[object]:
         """
@@ -142,6 +158,66 @@ class IDCXACCEvents(Interface):
 
     def OnEcho(association: IAssociation) -> Answer[object]:
         """A C-ECHO-RQ was read; 0000 is sent when the answer has come, whatever it is."""
+
+
+class IDCXACC(Interface):
+    """
+    A listener that an application waits on (the MODALIZER SDK's DCXACC), one command at a time.
+
+    Names, order and spelling are the SDK's, the one exception to camelCase. What blocks there returns a Deferred here.
+    """
+
+    StoreDirectory: str = Attribute(
+        "The absolute path of the root of the file store. It can be set until the store is opened: by the first "
+        "WaitForConnection that listens, or by startService."
+    )
+    EnableInMemoryStorageSCP: bool = Attribute(
+        "Whether None, as OnStoreSetup's answer, keeps an object in memory; for objects announced from now on."
+    )
+    SecurityContext: object = Attribute(
+        "A ``SecurityContext``: the ports waited on speak TLS; None, as at first, for ports that do not. It can be set "
+        "while nothing is listened on."
+    )
+    NextStorageResponseStatus: int | None = Attribute(
+        "The status that the next C-STORE response has in place of its own, on whatever association, for tests of "
+        "senders; None, as after that response, for its own. The object is removed where it is a failure. A failure of "
+        "the object's own is never made a success or a warning."
+    )
+
+    def WaitForConnection(
+        ae_title: str, port: IStreamServerEndpoint | int | str, timeout: float | None = None
+    ) -> Deferred[IAssociation | None]:
+        """
+        Wait for the next association on a port, which is listened on from the first call on.
+
+        Fires with the ``IAssociation``, which is accepted already; with None when C{timeout} seconds have passed, or
+        listening was stopped. Fails with CannotListenError, and with RuntimeError where C{startService} listens on the
+        port: it is push or pull, never both.
+
+        Associations are answered as they arrive, and queue; where ``configuration.maximumAssociationsWaiting`` of them
+        do, more are rejected (2/3/2). Of several waits the first is served first. To cancel one loses no association.
+
+        :param ae_title: how the listener calls itself on this port from now on; '' for ``configuration.AETitle``. Peers
+            that call another are rejected only where ``configuration.checkCalledAETitle`` says so.
+        :param port: a port number, a Twisted endpoint string, or an endpoint.
+        :param timeout: None waits for ever.
+        """
+
+    def WaitForCommand(timeout: float | None = None) -> Deferred[bool]:
+        """As ``IAssociation.WaitForCommand``, of the association that WaitForConnection handed out last."""
+
+    def TakeStoredObject() -> IObjectInMemory | None:
+        """Hand over the oldest object in memory, of whatever association, and forget it; None where there is none."""
+
+    def StopListener() -> Deferred[None]:
+        """
+        Stop listening, on every port; what is up goes on, what queues can still be waited for.
+
+        Fires when the ports are free. Waits for connections fire with None.
+        """
+
+    def AbortActiveAssociations() -> None:
+        """Send A-ABORT on every association and close."""
 
 
 class IAssociation(Interface):
@@ -173,13 +249,68 @@ class IAssociation(Interface):
     def abort() -> None:
         """Send A-ABORT (source 0) and close; nothing happens where the association is over."""
 
+    def WaitForCommand(timeout: float | None = None) -> Deferred[bool]:
+        """
+        Let one DIMSE command be served: from its first byte to its response, with the events that belong to it.
+
+        Fires with True then; with False when the association is over, for whatever reason, after OnAssocEnd; and with
+        False when C{timeout} seconds have passed and no command has begun, after OnTimeout: the association is still
+        up then, which ``ended`` tells. Between the calls the peer is held back by not reading, and only by that; it is
+        aborted where nobody has waited for ``configuration.silenceDeadline``. That it releases, aborts or is gone is
+        seen all the same, unless it has sent a command before that.
+
+        Fails with RuntimeError where it is waited for already, and where nobody has to wait: on the ports that
+        C{startService} listens on. Where it is cancelled, a command that has begun is served all the same.
+
+        :param timeout: None waits for ever.
+        """
+
+    def TakeStoredObject() -> IObjectInMemory | None:
+        """
+        Hand over the oldest object in memory that came on this association, and forget it; None where there is none.
+
+        One can be taken from OnStoreDone on (participants are asked before it, and may take it too), and when the
+        association is over. What OnStoreDone refuses is gone, unless it was taken before: then it is its taker's.
+        """
+
+
+class IObjectInMemory(Interface):
+    """
+    An object that was received into memory: bytes that can only be read, a whole Part 10 file, as long as it is held.
+
+    ``len`` and ``bytes`` take it as it is. ``memoryview``, and all else that takes what is bytes-like, does so from
+    Python 3.12 on; ``data`` serves in 3.11 too.
+    """
+
+    data: memoryview = Attribute("The file, read-only; not copied. A large one may be in a mapped file.")
+    SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
+    SOPInstanceUID: str = Attribute("Affected SOP Instance UID of the command, likewise; safe in a path.")
+    transferSyntaxUID: str = Attribute("The transfer syntax of the data set.")
+    messageID: int = Attribute("Message ID of the command.")
+    callingAETitle: str = Attribute("As ``IAssociation.callingAETitle``.")
+    calledAETitle: str = Attribute("As ``IAssociation.calledAETitle``.")
+    callingHost: str = Attribute("As ``IAssociation.callingHost``.")
+    association: IAssociation = Attribute("``IAssociation`` it came on.")
+    head: Head = Attribute("dataset.Head with the attributes found.")
+    receivedAt: float = Attribute("Seconds of the listener's clock when it was whole, as ``IAssociation.startedAt``.")
+
+    def __len__() -> int:
+        """Return how many bytes the file has."""
+
+    def __bytes__() -> bytes:
+        """Return the file."""
+
+    def dataset() -> FileDataset:
+        """Return it as pydicom reads it, with its file meta information."""
+
 
 class IStoreRequest(Interface):
     """One C-STORE request as events and stores see it."""
 
     SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
     SOPInstanceUID: str = Attribute(
-        "Affected SOP Instance UID of the command, padding removed; checked to be safe in a path."
+        "Affected SOP Instance UID of the command, padding removed; safe in a path, except where that check is relaxed "
+        "for the sender: then it may be anything, even ''."
     )
     transferSyntaxUID: str = Attribute("The transfer syntax the data set arrives in.")
     messageID: int = Attribute("Message ID of the command.")
@@ -192,9 +323,11 @@ class IStoreRequest(Interface):
 
     def tap(watcher: Callable[[memoryview], object]) -> None:
         """
-        Call ``watcher(view)`` with each piece of the data set as it passes, in order.
+        Call ``watcher(view)`` with each piece of the data set as it passes, in order, even where it is only drained.
 
-        The view is valid during the call only. A watcher that raises is dropped, with a traceback in the log.
+        The view is valid during the call only; a slice of it lives on, and with it all that came in the same chunk. A
+        watcher that raises, or keeps the view from being released, is dropped, with a traceback in the log. It runs
+        where everything else does: what takes long is to be done elsewhere.
         """
 
 
@@ -227,7 +360,8 @@ class IStoreSink(Interface):
         """
         Take the next bytes of the data set, exactly as received.
 
-        The view is valid during the call only. Returns None, or a Deferred until which nothing more is written.
+        The view is valid during the call only. Returns None, or a Deferred until which nothing more is written; it is
+        cancelled where that takes too long, or the association is over. ``abort`` follows then.
         Raises StoreRefused (or OSError, which is answered A700).
         """
 
@@ -235,9 +369,10 @@ class IStoreSink(Interface):
         """
         Make the object durable and give it its name; return the ``StoredObject``, or a Deferred of it.
 
-        Called once, when the data set is complete and checked.
+        Called once, when the data set is complete and checked. Where a check is relaxed for the sender, C{head} may be
+        of a broken data set, or name another object than the command: what is stored is then named by C{head}.
 
-        :param head: dataset.Head.
+        :param head: dataset.Head, with both SOP UIDs.
         """
 
     def keep() -> None:

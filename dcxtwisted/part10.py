@@ -13,6 +13,7 @@ from functools import lru_cache
 _PREFIX = bytes(128) + b"DICM"
 _GROUP_LENGTH = struct.Struct("<HH2sHI")  # (0002,0000) UL, 4 bytes
 _META_START = len(_PREFIX) + _GROUP_LENGTH.size
+_SOP_INSTANCE_UID = b"\x02\x00\x03\x00UI"
 _TRANSFER_SYNTAX_UID = b"\x02\x00\x10\x00UI"
 _LONG_VRS = frozenset({b"OB", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"})  # those that may occur in group 0002
 
@@ -65,6 +66,19 @@ def transferSyntaxOf(head: bytes) -> str:
 
     :raise ValueError: they are too few, or not those of a file with a transfer syntax.
     """
+    return _UIDOf(head, _TRANSFER_SYNTAX_UID)
+
+
+def SOPInstanceUIDOf(head: bytes) -> str:
+    """
+    The Media Storage SOP Instance UID of a file, told from its first bytes: all before the data set.
+
+    :raise ValueError: they are too few, or not those of a file with one.
+    """
+    return _UIDOf(head, _SOP_INSTANCE_UID)
+
+
+def _UIDOf(head: bytes, tagAndVR: bytes) -> str:
     end = dataSetOffset(head)
     position = _META_START
     while position + 8 <= min(end, len(head)):
@@ -75,12 +89,12 @@ def transferSyntaxOf(head: bytes) -> str:
                 break
             (size,) = struct.unpack_from("<I", head, start)
             start += 4
-        elif head.startswith(_TRANSFER_SYNTAX_UID, position):
+        elif head.startswith(tagAndVR, position):
             if start + size > min(end, len(head)):
                 break
             return head[start : start + size].rstrip(b"\0 ").decode("latin-1")
         position = start + size
-    raise ValueError("no transfer syntax in the file meta information")
+    raise ValueError("not in the file meta information")
 
 
 @lru_cache(maxsize=256)  # bounded, as the titles are a peer's; some 300 bytes each

@@ -266,7 +266,7 @@ class ListenerService(MultiService):
             address = port.getHost()
             tls = ""
             if port in self._listener.tlsPorts:
-                security = self._listener.securityContext
+                security = self._listener.SecurityContext
                 shows = security is not None and security.requireClientCertificate
                 tls = "+tls KEY.pem CERTIFICATE.pem +cf CA.pem " if shows else "+tla +cf CA.pem "
             if isinstance(address, IPv4Address | IPv6Address):

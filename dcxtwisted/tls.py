@@ -10,12 +10,15 @@ from typing import Any, Final, cast
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IHandshakeListener,
+    IListeningPort,
     IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
+    IStreamServerEndpoint,
     ITransport,
 )
 from twisted.internet.protocol import connectionDone
@@ -254,3 +257,31 @@ class TLSFactory(TLSMemoryBIOFactory):
         super().__init__(security, False, factory, clock)
         self.counts = counts
         self.reader = _Reader()
+
+
+@implementer(IStreamServerEndpoint)
+class SecureEndpoint:
+    """Listens where another endpoint does, with TLS in front of each protocol."""
+
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        security: Callable[[], IOpenSSLServerConnectionCreator | None],
+        clock: IReactorTime,
+        counts: Counter[str],
+    ) -> None:
+        """
+        :param security: tells, when listening begins, what TLS is to be; None for none after all.
+        :param counts: see L{TLSFactory}.
+        """
+        self._endpoint = endpoint
+        self._security = security
+        self._clock = clock
+        self._counts = counts
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen, as the other endpoint does."""
+        security = self._security()
+        if security is not None:
+            protocolFactory = TLSFactory(security, protocolFactory, self._clock, self._counts)
+        return self._endpoint.listen(protocolFactory)

@@ -31,9 +31,12 @@ class Transport(Protocol):
 
 
 def hostOf(address: IAddress) -> str:
-    """Return the host of an address as text; 'local' where it has none."""
+    """Return the host of an address as text that may stand in a log line; 'local' where it has none."""
     if isinstance(address, IPv4Address | IPv6Address):
         host: str = address.host
+        if not (host.isascii() and host.isprintable()):
+            # Twisted takes what a PROXY header has in place of an address as it is, with ESC and NEWLINE.
+            host = ascii(host)[1:-1]
         # A listener on both protocols sees IPv4 peers in mapped form.
         return host.removeprefix(_IPV4_MAPPED) if "." in host else host
     return "local"
@@ -113,6 +116,8 @@ class ReadSize:
         size = self.size
         if self._tells is not None:
             length = self._tells.lengthRead
+        if length < size <= share and length * 8 >= size and self._fits:
+            return
         if not self._fits:
             size = share
         elif length >= size:

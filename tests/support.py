@@ -76,11 +76,14 @@ class FakeSink:
         if method not in self.holds:
             return None
         assert method not in self.held, f"{method} again, while one waits"
-        cancelled = f"sink.{method} cancelled", (self.request,)
-        deferred: Deferred[Any] = Deferred(lambda _: self._journal.append(cancelled))
+        deferred: Deferred[Any] = Deferred(lambda _: self._cancelled(method))
         deferred.addCallback(lambda ignored: result)
         self.held[method] = deferred
         return deferred
+
+    def _cancelled(self, method: str) -> None:
+        del self.held[method]
+        self._journal.append((f"sink.{method} cancelled", (self.request,)))
 
     def fire(self, method: str, result: object = None) -> None:
         """Let what waits go on; a failure lets it fail."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.admission import LOCAL_LIMIT_EXCEEDED, Admission
+from dcxtwisted.admission import LOCAL_LIMIT_EXCEEDED, MOST_BYTES_OF_REQUESTS, Admission
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.wire.pdu import AssociateRJ
 
@@ -33,7 +33,7 @@ class AdmissionTestCase(SynchronousTestCase):
         """Fail where anything is kept of connections that are gone."""
         kept = {name: value for name, value in vars(self.admission).items() if name not in ("counts", "_limits")}
         self.assertEqual([name for name, value in kept.items() if value], [])
-        self.assertEqual(len(kept), 5)
+        self.assertEqual(len(kept), 7)
 
 
 class OutsideTests(AdmissionTestCase):
@@ -112,6 +112,41 @@ class OutsideTests(AdmissionTestCase):
         self.admission.leave("1", False)
         self.admission.connectionLost("1")
         self.admission.connectionLost("2")
+        self.assertNothingCounted()
+
+
+class RequestTests(AdmissionTestCase):
+    """What is kept of requests that are not whole."""
+
+    def setUp(self) -> None:
+        self.limit()
+        self.come("a", "1", "2", "3")
+
+    def test_asMuchAsMayBe(self) -> None:
+        self.assertIsNone(self.admission.requestGrew("1", MOST_BYTES_OF_REQUESTS - 100))
+        self.assertIsNone(self.admission.requestGrew("2", 100))
+        self.assertEqual(self.admission.counts, {"connections": 3})
+
+    def test_largest(self) -> None:
+        """Whoever sent the byte that is too much; what it had is free again."""
+        self.admission.requestGrew("1", 50)
+        self.admission.requestGrew("2", MOST_BYTES_OF_REQUESTS - 100)
+        self.admission.requestGrew("1", 50)
+        self.assertEqual(self.admission.requestGrew("3", 1), "2")
+        self.assertEqual(self.admission.counts["connections closed for others"], 1)
+        self.assertIsNone(self.admission.requestGrew("3", MOST_BYTES_OF_REQUESTS - 101))
+        self.assertIsNone(self.admission.requestGrew("2", 1000), "it is closed already")
+        self.assertEqual(self.admission.requestGrew("1", 1), "3")
+
+    def test_gone(self) -> None:
+        """What was taken in, or is closed, takes nothing."""
+        for name in "123":
+            self.admission.requestGrew(name, MOST_BYTES_OF_REQUESTS)
+            if name == "1":
+                self.assertIsNone(self.admission.admit(name, "a", "PEER"))
+                self.admission.leave(name, False)
+            else:
+                self.admission.connectionLost(name)
         self.assertNothingCounted()
 
 

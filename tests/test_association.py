@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dcxtwisted.acceptance import escaped
 from dcxtwisted.errors import AssociationRejected
 from dcxtwisted.interfaces import IAssociation
 from dcxtwisted.testing import ScriptedPeer, associateRQ
@@ -473,10 +472,6 @@ class BeforeAssociationTests(ListenerTestCase):
 
 
 class LogTests(ListenerTestCase):
-    def test_escaped(self) -> None:
-        self.assertEqual(escaped("PLAIN"), "'PLAIN'")
-        self.assertEqual(escaped("a\r\n\x1b\xe9\u4e2d'{x}"), '"a\\r\\n\\x1b\\xe9\\u4e2d\'{x}"')
-
     def hostile(self) -> ScriptedPeer:
         """Return a peer whose AE titles are no titles."""
         peer = self.connect()

@@ -460,6 +460,23 @@ class ConnectionTests(LimitsTestCase):
         self.assertClosed(begun)
         self.assertEqual(self.listener.acceptor.counts["connections without a byte"], 0)
 
+    def test_largeRequests(self) -> None:
+        """Requests of a megabyte that are not whole: 33 of them fit, and do not keep out one that is smaller."""
+        slow = self.come("192.0.2.2")
+        slow.send(associateRQ().encode()[:100])
+        self.connections[-1].pump()
+        start = bytes.fromhex("0100 00100000")  # of a request of 1 MiB
+        crowd = [self.come("192.0.2.1", capacity=1 << 20) for _ in range(40)]
+        for peer, connection in zip(crowd, self.connections[-40:], strict=True):
+            peer.send(start + bytes(1_000_000))
+            connection.pump()
+        self.pump()
+        self.assertEqual(sum(connection.server.closed is None for connection in self.connections[1:]), 33)
+        slow.send(associateRQ().encode()[100:])
+        self.connections[0].pump()
+        self.assertAccepted(slow)
+        self.assertEqual(self.listener.acceptor.counts["connections closed for others"], 7)
+
     def test_waitingForThePeerToClose(self) -> None:
         """Those whose association is over count too, from then on; what was sent to them may be cut off."""
         self.listen(maximumConnectionsBeforeAssociation=2)

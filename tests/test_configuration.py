@@ -4,10 +4,21 @@ The settings: their defaults, and what is no setting.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, DEFAULT_PORT, Configuration, readSetting, writtenSetting
+from dcxtwisted.checks import Check
+from dcxtwisted.configuration import (
+    DEFAULT_LAYOUT,
+    DEFAULT_PORT,
+    Configuration,
+    Duplicates,
+    MemoryOverflow,
+    readSetting,
+    writtenSetting,
+)
 
 
 class ConfigurationTests(SynchronousTestCase):
@@ -31,6 +42,9 @@ class ConfigurationTests(SynchronousTestCase):
                 "transferSyntaxPreference": (),
                 "acceptUnknown": False,
                 "acceptReferencedPixels": False,
+                "strict": False,
+                "relaxations": {},
+                "abortOnRefusal": False,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -39,10 +53,17 @@ class ConfigurationTests(SynchronousTestCase):
                 "connectionEventDeadline": 15.0,
                 "eventDeadline": 60.0,
                 "storeDeadline": 300.0,
+                "duplicates": Duplicates.KEEP_BOTH,
+                "minimumFreeBytes": 67108864,
+                "minimumFreeInodes": 4096,
                 "stopDeadline": 30.0,
+                "memoryBudget": 268435456,
+                "memoryOverflow": MemoryOverflow.SPILL,
+                "spillBudget": 4294967296,
                 "maximumAssociations": 1000,
                 "maximumAssociationsPerAddress": 200,
                 "maximumAssociationsPerAETitle": None,
+                "maximumAssociationsWaiting": 16,
                 "maximumConnectionsBeforeAssociation": 500,
             },
         )
@@ -75,6 +96,49 @@ class ConfigurationTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, Configuration, transferSyntaxPreference=other)
             self.assertEqual(str(error), f"preferred transfer syntaxes are a tuple of UIDs, not {other!r}")
 
+    def test_relaxations(self) -> None:
+        """Checks or their names, in any collection; what is kept cannot be changed from outside."""
+        given: dict[str, Any] = {
+            "CT1": {"identity", "wholeness"},
+            " OLD BOX ": [Check.UID_LENGTH],
+            "A,B:C": ("context", Check.CONTEXT),
+        }
+        taken = Configuration(relaxations=given).relaxations
+        self.assertEqual(
+            taken,
+            {
+                "CT1": frozenset({Check.IDENTITY, Check.WHOLENESS}),
+                "OLD BOX": frozenset({Check.UID_LENGTH}),
+                "A,B:C": frozenset({Check.CONTEXT}),
+            },
+        )
+        given["CT1"].clear()
+        self.assertEqual(len(taken["CT1"]), 2)
+        with self.assertRaises(TypeError):
+            taken["CT2"] = frozenset()  # type: ignore[index]  # that is the point
+        for other, said in (
+            ("CT1:identity", "relaxations are a mapping of calling AE titles to checks, not 'CT1:identity'"),
+            ({"CT1": "identity"}, "what is relaxed for 'CT1' is a collection of checks, not 'identity'"),
+            ({"CT1": None}, "what is relaxed for 'CT1' is a collection of checks, not None"),
+            (
+                {"CT1": ["identity", "everything"]},
+                "there is no check 'everything' to relax, but identity, instanceUID, UIDLength, context, wholeness",
+            ),
+            ({"CT1": [[]]}, "there is no check [] to relax, but identity, instanceUID, UIDLength, context, wholeness"),
+            ({"CT1": []}, "nothing is relaxed for 'CT1'"),
+            ({7: ["identity"]}, "relaxations are for calling AE titles, not for 7"),
+            (
+                {"": ["identity"]},
+                "an AE title is 1 to 16 printable ASCII characters without a backslash, not ''",
+            ),
+            (
+                {"SEVENTEEN_LETTERS": ["identity"]},
+                "an AE title is 1 to 16 printable ASCII characters without a backslash, not 'SEVENTEEN_LETTERS'",
+            ),
+        ):
+            error = self.assertRaises(ValueError, Configuration, relaxations=other)
+            self.assertEqual(str(error), said)
+
     def test_deadlines(self) -> None:
         for name in (
             "ARTIM",
@@ -102,6 +166,24 @@ class ConfigurationTests(SynchronousTestCase):
             self.assertTaken(name, 1, 100000)
             self.assertRefused(name, 0, -1)
 
+    def test_memory(self) -> None:
+        for name in ("memoryBudget", "spillBudget"):
+            self.assertTaken(name, 0, 1 << 40)
+            self.assertRefused(name, -1)
+        self.assertTaken("memoryOverflow", *MemoryOverflow)
+        self.assertIs(Configuration(memoryOverflow="wait").memoryOverflow, MemoryOverflow.WAIT)
+        self.assertRefused("memoryOverflow", "WAIT", "", None)
+
+    def test_duplicates(self) -> None:
+        self.assertTaken("duplicates", *Duplicates)
+        self.assertIs(Configuration(duplicates="replace").duplicates, Duplicates.REPLACE)
+        self.assertRefused("duplicates", "both", "", None)
+
+    def test_minimumFree(self) -> None:
+        for name in ("minimumFreeBytes", "minimumFreeInodes"):
+            self.assertTaken(name, 0, 1, 10**15)
+            self.assertRefused(name, -1)
+
     def test_operationsWindow(self) -> None:
         self.assertTaken("operationsWindow", 1, 8, 0xFFFF)
         self.assertRefused("operationsWindow", 0, -1, 0x10000)
@@ -119,8 +201,24 @@ class SettingTests(SynchronousTestCase):
             ("maximumAssociationsPerAETitle=none", ("maximumAssociationsPerAETitle", None)),
             ("maximumAssociationsPerAETitle=7", ("maximumAssociationsPerAETitle", 7)),
             ("ARTIM=0.5", ("ARTIM", 0.5)),
+            ("duplicates=keep-both", ("duplicates", Duplicates.KEEP_BOTH)),
+            ("duplicates=replace", ("duplicates", Duplicates.REPLACE)),
+            ("duplicates=keep-first", ("duplicates", Duplicates.KEEP_FIRST)),
+            ("duplicates=refuse", ("duplicates", Duplicates.REFUSE)),
             ("transferSyntaxPreference=", ("transferSyntaxPreference", ())),
+            ("memoryBudget=1000", ("memoryBudget", 1000)),
+            ("memoryOverflow=wait", ("memoryOverflow", MemoryOverflow.WAIT)),
             ("transferSyntaxPreference=1.2,1.3", ("transferSyntaxPreference", ("1.2", "1.3"))),
+            ("relaxations=", ("relaxations", {})),
+            ("relaxations=CT 1:identity", ("relaxations", {"CT 1": ["identity"]})),
+            (
+                "relaxations=CT1:identity+wholeness,OLDBOX:wholeness",
+                ("relaxations", {"CT1": ["identity", "wholeness"], "OLDBOX": ["wholeness"]}),
+            ),
+            (
+                r"relaxations=A\,B\:C+D:context,\,:UIDLength",
+                ("relaxations", {"A,B:C+D": ["context"], ",": ["UIDLength"]}),
+            ),
         ):
             self.assertEqual(readSetting(setting), expected)
 
@@ -129,6 +227,19 @@ class SettingTests(SynchronousTestCase):
         for name, value in attrs.asdict(Configuration()).items():
             self.assertEqual(readSetting(f"{name}={writtenSetting(value)}"), (name, value))
         self.assertEqual(writtenSetting(True), "yes")
+        self.assertEqual(writtenSetting(Duplicates.KEEP_FIRST), "keep-first")
+        relaxations: dict[str, Any] = {
+            "CT1": {"wholeness", "identity"},
+            "A,B:C+D": ["context"],
+            ":identity": list(Check),
+        }
+        configuration = Configuration(relaxations=relaxations)
+        written = writtenSetting(configuration.relaxations)
+        self.assertEqual(
+            written,
+            r"CT1:identity+wholeness,A\,B\:C+D:context,\:identity:identity+instanceUID+UIDLength+context+wholeness",
+        )
+        self.assertEqual(Configuration(**dict([readSetting(f"relaxations={written}")])), configuration)
         self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
     def test_refused(self) -> None:
@@ -136,10 +247,21 @@ class SettingTests(SynchronousTestCase):
             ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
             ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
             ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),
+            ("memoryOverflow=WAIT", "memoryOverflow takes spill, wait or refuse, not 'WAIT'"),
+            ("duplicates=both", "duplicates takes keep-both, replace, keep-first or refuse, not 'both'"),
             ("maximumAssociations=1.5", "maximumAssociations takes a whole number, not '1.5'"),
             (
                 "maximumAssociationsPerAETitle=",
                 "maximumAssociationsPerAETitle takes a whole number or 'none', not ''",
+            ),
+            (
+                "relaxations=CT1",
+                "relaxations takes AE titles with checks, as TITLE:check+check,TITLE:check, not 'CT1'",
+            ),
+            (
+                "relaxations=CT1:identity,CT1:wholeness",
+                "relaxations takes AE titles with checks, as TITLE:check+check,TITLE:check, "
+                "not 'CT1:identity,CT1:wholeness'",
             ),
         ):
             with self.assertRaises(ValueError) as caught:
@@ -148,5 +270,6 @@ class SettingTests(SynchronousTestCase):
         with self.assertRaises(ValueError) as caught:
             readSetting("artim=1")
         self.assertIn(
-            "there is no setting 'artim', but acceptReferencedPixels, acceptUnknown, AETitle, ", str(caught.exception)
+            "there is no setting 'artim', but abortOnRefusal, acceptReferencedPixels, acceptUnknown, AETitle, ",
+            str(caught.exception),
         )

@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.part10 import dataSetOffset, filePreamble, transferSyntaxOf
+from dcxtwisted.part10 import SOPInstanceUIDOf, dataSetOffset, filePreamble, transferSyntaxOf
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 TEST_FILES = os.path.join(os.path.dirname(pydicom.__file__), "data", "test_files")
@@ -190,3 +190,15 @@ class TransferSyntaxOfTests(SynchronousTestCase):
         without = ROW.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI")
         self.assertRaises(ValueError, transferSyntaxOf, without)
         self.assertRaises(ValueError, transferSyntaxOf, without + ROW[end - 28 : end])
+
+
+class SOPInstanceUIDOfTests(SynchronousTestCase):
+    def test_own(self) -> None:
+        self.assertEqual(SOPInstanceUIDOf(ROW), "1.2.34")
+
+    def test_missing(self) -> None:
+        """What was cut before it, or has none, has no SOP instance UID."""
+        end = ROW.index(b"\x02\x00\x10\x00")
+        self.assertEqual(SOPInstanceUIDOf(ROW[:end]), "1.2.34")
+        self.assertRaises(ValueError, SOPInstanceUIDOf, ROW[: end - 1])
+        self.assertRaises(ValueError, SOPInstanceUIDOf, ROW.replace(b"\x02\x00\x03\x00UI", b"\x02\x00\x04\x00UI"))

@@ -12,23 +12,27 @@ from functools import cache
 from http.client import HTTPConnection
 from importlib.metadata import metadata
 from pathlib import Path
+from struct import iter_unpack
 from textwrap import dedent
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.checks import Check
+from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.tap import Options
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
 
 #: Where the listeners of the programs are, and the web page: replaced by ports that the system chooses.
-_PORTS = re.compile(r"\b(?:11112|8080)\b")
+PORTS = re.compile(r"\b(?:11112|8080)\b")
 
 # Has the log of a program, which says where it listens, on standard output. The program stays as it is.
-_LOGGED = """
+LOGGED = """
 import runpy, sys
 from twisted.logger import globalLogBeginner, textFileLogObserver
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
@@ -69,8 +73,42 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_everyBlockIsTested(self) -> None:
         """By one of the tests below, each of which asks for a block by something in it."""
-        asked = ("pynetdicom", "twisted.web", "asyncioEvents", "ListenerInMemory")
+        asked = (
+            "pynetdicom",
+            "twisted.web",
+            "asyncioEvents",
+            "ListenerInMemory",
+            "WaitForConnection",
+            "TakeStoredObject",
+        )
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
+
+
+class StructureTests(SynchronousTestCase):
+    """What merging two changes of it breaks first."""
+
+    def test_sections(self) -> None:
+        """No line stands alone that is no underline, and no section is there twice."""
+        lines = readme().splitlines()
+        titles = []
+        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
+            if re.fullmatch(r"(=+|-+)", line):
+                self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
+                titles.append(above)
+        self.assertIn("Deadlines and limits", titles)
+        self.assertEqual(len(titles), len(set(titles)))
+
+    def test_limits(self) -> None:
+        """The table of what a peer may take is whole, and has the defaults that there are."""
+        section = readme().partition("\nDeadlines and limits\n")[2].partition("\n\n\n")[0]
+        border, *rows, end = re.findall(r"^(?:=.*|\S.{78} .+\(``\w+``\))$", section, re.MULTILINE)
+        self.assertEqual(border, end)
+        documented = dict(reversed(re.findall(r"(\S+?)(?: s)? \(``(\w+)``\)", row)[0]) for row in rows)
+        self.assertEqual(len(documented), 10)
+        for name, default in documented.items():
+            value = getattr(Configuration(), name)
+            self.assertEqual(default, "any" if value is None else f"{value:,g}" if value != 1024 else "1024", name)
 
 
 class ProgramTestCase(SynchronousTestCase):
@@ -81,8 +119,8 @@ class ProgramTestCase(SynchronousTestCase):
 
     def program(self, block: str) -> Program:
         path = self.directory / "program.py"
-        path.write_text(_PORTS.sub("0", block))
-        return Program(self, [sys.executable, "-c", _LOGGED, str(path)], self.directory)
+        path.write_text(PORTS.sub("0", block))
+        return Program(self, [sys.executable, "-c", LOGGED, str(path)], self.directory)
 
     def peer(self, port: int) -> BlockingPeer:
         peer = BlockingPeer(port)
@@ -139,6 +177,26 @@ class EmbeddingTests(ProgramTestCase):
         self.assertEqual(self.peer(self.listenerOf(program)).storeAnd(DATA, "1.2.3"), 0)
         self.assertEnds(program, signal.SIGTERM)
 
+    def test_inMemory(self) -> None:
+        """Thumbnails of what arrives, and no other file; what is no image is taken too."""
+        program = self.program(blockWith("TakeStoredObject"))
+        peer = self.peer(self.listenerOf(program))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        path: Any = get_testdata_file("CT_small.dcm")
+        image = dcmread(path)
+        file = Path(path).read_bytes()
+        uid = image.SOPInstanceUID
+        self.assertEqual(peer.storeAnd(file[dataSetOffset(file) :], uid, messageID=2), 0)
+        thumbnail = (self.directory / f"{uid}.pgm").read_bytes()
+        self.assertEqual(thumbnail[:13], b"P5 32 32 255\n")
+        values = [value for (value,) in iter_unpack("<h", image.PixelData)]
+        kept = [values[row * 128 + column] for row in range(0, 128, 4) for column in range(0, 128, 4)]
+        scale = max(kept) - min(kept)
+        self.assertEqual(list(thumbnail[13:]), [(value - min(kept)) * 255 // scale for value in kept])
+        self.assertEnds(program, signal.SIGTERM)
+        files = sorted(path.name for path in self.directory.rglob("*") if path.is_file())
+        self.assertEqual(files, [f"{uid}.pgm", "program.py", "stderr.txt"])
+
     def test_unitTest(self) -> None:
         """The test that a reader starts from passes."""
         (self.directory / "test_scanners.py").write_text(blockWith("ListenerInMemory"))
@@ -171,6 +229,21 @@ class FirstObjectTests(ProgramTestCase):
         _, start, dataSet = sent.partition(b"\x08\x00\x05\x00CS")
         self.assertGreater(len(dataSet), 32768)
         self.assertEqual(stored.read_bytes().partition(start)[2], dataSet)
+
+
+class ChecksTests(SynchronousTestCase):
+    """What is checked."""
+
+    def test_relaxations(self) -> None:
+        """Every check that can be relaxed is named, and the example is one."""
+        section = readme().partition("\nWhat is checked\n")[2].partition("\n\n\n")[0]
+        for check in Check:
+            self.assertIn(f"``{check.value}``", section)
+        example = re.search(r"--set (relaxations=\S+)``", section)
+        assert example is not None
+        name, value = readSetting(example[1])
+        relaxations = Configuration(**{name: value}).relaxations
+        self.assertEqual(relaxations["CT1"], {Check.IDENTITY, Check.WHOLENESS})
 
 
 class OptionsTests(SynchronousTestCase):

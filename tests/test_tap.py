@@ -33,7 +33,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted import DCXACCEvents, StoreRefused
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import Configuration, Duplicates
 from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.tap import ListenerService, Options, makeService
@@ -337,6 +337,16 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(type(listener.events), DCXACCEvents)
         self.assertTrue(listener._files.durable)
 
+    def test_store(self) -> None:
+        """The settings of the store reach it."""
+        listener = self.make(
+            *("--port", LOOPBACK, "--set", "duplicates=replace", "--set", "minimumFreeBytes=123"),
+            *("--set", "minimumFreeInodes=45"),
+        )
+        self.assertIs(listener._files.duplicates, Duplicates.REPLACE)
+        freeSpace = listener._files._freeSpace
+        self.assertEqual((freeSpace._minimumBytes, freeSpace._minimumInodes), (123, 45))
+
     def test_values(self) -> None:
         self.patch(reactor, "seconds", reactor.seconds)
         listener = self.make(
@@ -382,7 +392,7 @@ class FakeListener(Service):
         self.calls: list[str] = []
         self.ports: list[Any] = []
         self.tlsPorts: list[Any] = []
-        self.securityContext: SecurityContext | None = None
+        self.SecurityContext: SecurityContext | None = None
         self.reloading: list[str] | Exception = []
         self.failure: Exception | None = None
         self.stopping: Deferred[None] = Deferred()
@@ -571,7 +581,7 @@ class ListenerServiceTests(SynchronousTestCase):
             (False, "+tla +cf CA.pem"),
             (True, "+tls KEY.pem CERTIFICATE.pem +cf CA.pem"),
         ):
-            self.listener.securityContext = SecurityContext(
+            self.listener.SecurityContext = SecurityContext(
                 certificate="c.pem", trusted="ca.pem", requireClientCertificate=required
             )
             self.assertEqual(

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from dcxtwisted import DCXACC, Configuration, SecurityContext
+from dcxtwisted import DCXACC, Configuration, SecurityContext, SecurityError
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
 from dcxtwisted.tls import _Gathered
 from dcxtwisted.wire.pdu import Abort
@@ -477,6 +477,60 @@ class SocketTests(TestCase):
     def test_noCertificate(self) -> None:
         error = self.assertRaises(ValueError, DCXACC, [], tlsEndpoints=0, storeDirectory=self.mktemp())
         self.assertEqual(str(error), "TLS takes a certificate: a security context that names it")
+
+
+class PullTests(TestCase):
+    """Ports that are waited on: with TLS where there is a security context."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        files = Files(self.mktemp())
+        issued = selfSigned().issue("listener", names=LOOPBACK)
+        self.security = SecurityContext(
+            certificate=files.write("certificate.pem", issued), key=files.write("key.pem", issued.key)
+        )
+        self.listener = DCXACC([], storeDirectory=self.mktemp())
+        self.addCleanup(self.listener.stopService)
+
+    async def association(self, speaksTLS: bool) -> Any:
+        """Return what a wait for a connection is handed."""
+        waiting = self.listener.WaitForConnection("", "tcp:0:interface=127.0.0.1")
+        (port,) = self.listener.ports
+        self.assertEqual(self.listener.tlsPorts, [port] if speaksTLS else [])
+        raw = socket.create_connection(("127.0.0.1", portOf(port)))
+        self.addCleanup(raw.close)
+
+        def associate() -> None:
+            if not speaksTLS:
+                raw.sendall(RQ)
+                return
+            connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), raw)
+            connection.set_connect_state()
+            connection.do_handshake()
+            connection.sendall(RQ)
+
+        await deferToThread(associate)
+        return await waiting
+
+    async def test_SecurityContext(self) -> None:
+        """Set, and not set, each time that it begins to listen."""
+        self.assertIsNone(self.listener.SecurityContext)
+        self.assertIsNone((await self.association(False)).security)
+        self.assertRaises(RuntimeError, setattr, self.listener, "SecurityContext", self.security)
+        await self.listener.StopListener()
+        self.listener.SecurityContext = self.security
+        self.assertIs(self.listener.SecurityContext, self.security)
+        self.assertEqual((await self.association(True)).security.version, "TLSv1.3")
+        self.listener.AbortActiveAssociations()
+        await self.listener.StopListener()
+        self.assertEqual(self.listener.tlsPorts, [])
+
+    def test_bad(self) -> None:
+        """One that cannot be used changes nothing."""
+        bad = SecurityContext(certificate="none.pem")
+        self.assertRaises(SecurityError, setattr, self.listener, "SecurityContext", bad)
+        self.assertIsNone(self.listener.SecurityContext)
 
 
 class ReloadTests(TestCase):

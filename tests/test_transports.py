@@ -199,6 +199,10 @@ class HostTests(SynchronousTestCase):
         ):
             self.assertEqual(hostOf(address), host)
 
+    def test_hostsThatAreNone(self) -> None:
+        """A PROXY header may have anything in place of an address; it is for logs, too."""
+        self.assertEqual(hostOf(IPv4Address("TCP", "\x1b[31m\n\xe9 x", 104)), "\\x1b[31m\\n\\xe9 x")
+
     def test_addresses(self) -> None:
         for address, text in (
             (IPv4Address("TCP", "192.0.2.1", 104), "192.0.2.1:104"),

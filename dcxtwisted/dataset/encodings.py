@@ -20,9 +20,6 @@ WANTED = {
     0x00100020: "PatientID",
     0x00080060: "Modality",
     0x00080020: "StudyDate",
-    0x00080050: "AccessionNumber",
-    0x00200011: "SeriesNumber",
-    0x00200013: "InstanceNumber",
 }
 LAST_WANTED = max(WANTED)
 
@@ -38,12 +35,12 @@ VRS = frozenset(VR.encode() for VR in _SHORT_VRS + _LONG_VRS)
 _PLAIN_LENGTHS = (2, 4, 8, 6, 10, 12, 16, 14, 0, *range(18, 66, 2))
 _PLAIN_VR = rb"(?:D[SAT]|LO|CS|US|S[HTLS]|UI|IS|TM|PN|LT|F[DL]|A[SET]|UL)"
 _HEAD_TAG = (
-    rb"(?:\x08\x00[^\x16\x18\x20\x50\x60].|[\x09-\x0f\x11-\x1f]\x00..|\x10\x00[^\x20]."
-    rb"|\x20\x00[\x00-\x0c\x0f\x10\x12]\x00)"
+    rb"(?:\x08\x00[^\x16\x18\x20\x60].|[\x09-\x0f\x11-\x1f]\x00..|\x10\x00[^\x20]."
+    rb"|\x20\x00[\x00-\x0c]\x00)"
 )
 _LATER_TAG = (
-    rb"(?:[^\x00\x02\x08\x10\x20\xfc-\xff]...|\x08\x00[^\x16\x18\x20\x50\x60].|\x10\x00[^\x20]."
-    rb"|\x20\x00[^\x0d\x0e\x11\x13].)"
+    rb"(?:[^\x00\x02\x08\x10\x20\xfc-\xff]...|\x08\x00[^\x16\x18\x20\x60].|\x10\x00[^\x20]."
+    rb"|\x20\x00[^\x0d\x0e].)"
 )
 # Possessive, so that no state is kept for each element, except in the first releases of Python 3.11, where such a
 # match ends behind its end. There a greedy one, which is bounded for the sake of that state, and 3 us slower.

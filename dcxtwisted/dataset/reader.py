@@ -65,9 +65,6 @@ class Head:
     PatientID: str
     Modality: str
     StudyDate: str
-    AccessionNumber: str
-    SeriesNumber: str
-    InstanceNumber: str
     size: int
     wholeness: Wholeness
     defect: str = ""

@@ -4,6 +4,7 @@ One object from the first byte of its data set to its response.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -11,15 +12,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcxtwisted.dataset import DataSetReader, Head, Wholeness
+from dcxtwisted.dataset import DataSetReader, Head
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
-from dcxtwisted.services.refusals import PENDING_STATUSES, refusalFrom, refuse
+from dcxtwisted.services.identity import checked
+from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
-    DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
     OUT_OF_RESOURCES,
     SUCCESS,
     keepsObject,
@@ -31,8 +33,12 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-_SOP_CLASS_UID_TAG: Final = 0x00080016
-_SOP_INSTANCE_UID_TAG: Final = 0x00080018
+# What the log says of an object that another with the same UID stood or stands beside.
+_BESIDE_ANOTHER: Final = {
+    Outcome.KEPT_BOTH: "kept beside it",
+    Outcome.REPLACED: "replaced by this one",
+    Outcome.KEPT_FIRST: "it stays and this one is dropped",
+}
 
 
 @implementer(IDataSetReceiver)
@@ -63,12 +69,16 @@ class Reception:
 
     def dataReceived(self, view: memoryview) -> Deferred[None] | None:
         """See ``IDataSetReceiver.dataReceived``."""
+        watchers = self._request.watchers
         if self._refusal is not None:
+            self._exchange.association.bytesReceived += len(view)
+            if watchers:
+                watch(view, watchers)
             return None
-        self._reader.feed(view)
-        if self._request.watchers:
-            self._watch(view)
         try:
+            self._reader.feed(view)
+            if watchers:
+                watch(view, watchers)
             waiting = self._write(view)
             if waiting is not None:
                 waiting = self._service.storeDeadline.of(waiting, "writing an object").addErrback(self._failed)
@@ -76,16 +86,6 @@ class Reception:
             self._failed(Failure())
             return None
         return waiting
-
-    def _watch(self, view: memoryview) -> None:
-        for watcher in list(self._request.watchers):
-            try:
-                # A view that is void after the call: one that is kept would pin the whole chunk.
-                with view[:] as passing:
-                    watcher(passing)
-            except Exception:
-                _log.failure("a tap failed and is dropped")
-                self._request.watchers.remove(watcher)
 
     def _failed(self, failure: Failure) -> None:
         """The sink took no more: what still comes is drained, and answered with this."""
@@ -96,7 +96,12 @@ class Reception:
     def dataCompleted(self) -> None:
         """See ``IDataSetReceiver.dataCompleted``."""
         head = self._scanned()
-        refusal = self._refusal or _fault(head, self._request)
+        refusal = self._refusal
+        if refusal is None:
+            try:
+                head = self._request.head = checked(head, self._request)
+            except StoreRefused as refused:
+                refusal = refused.with_traceback(None)  # which would have it refer to itself
         if refusal is not None:
             self._giveUp(refusal)
             return
@@ -133,18 +138,12 @@ class Reception:
 
     def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
         """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
-        cleared = self._clear()
-        cleared.addCallback(self._tellOfFailure)
-        cleared.addErrback(_eventFailed)
-        return cleared.addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
-
-    def _tellOfFailure(self, ignored: object) -> object:
-        answer = ask(self._service.events.OnStoreDone, "", False, self._request)
-        return self._service.eventDeadline.of(answer, "OnStoreDone") if isinstance(answer, Deferred) else answer
+        told = self._clear().addCallback(lambda ignored: tellOfFailure(self._service, self._request))
+        return told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _undo(self, refusal: StoreRefused) -> Deferred[object]:
         """The application was asked, and the object is not to be kept: clear up, then answer."""
-        return self._clear().addCallback(lambda ignored: refuse(self._command, self._exchange, refusal))
+        return self._clear().addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _clear(self) -> Deferred[object]:
         """Remove what this request made, once; the Deferred never fails."""
@@ -160,10 +159,11 @@ class Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
-        if stored.outcome is Outcome.KEPT_BOTH:
+        if stored.outcome is not Outcome.NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
-                "another object has the UID {instance}: kept beside it for {association}",
-                instance=ascii(self._request.SOPInstanceUID),
+                "another object has the UID {instance}: {outcome} for {association}",
+                instance=escaped(stored.head.SOPInstanceUID),
+                outcome=_BESIDE_ANOTHER[stored.outcome],
                 association=self._exchange.association,
             )
         if self._service.participants:
@@ -205,6 +205,11 @@ class Reception:
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 
     def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+        forced = None if self._service.nextStatus is None else self._service.takeNextStatus(self._exchange)
+        if forced is not None:
+            if not keepsObject(forced):
+                return self._undo(StoreRefused(forced, FORCED))
+            status, comment, offendingElements = forced, "", ()
         try:
             self._sink.keep()
         except Exception:
@@ -212,6 +217,59 @@ class Reception:
         self._exchange.association.objectsStored += 1
         self._exchange.respond(self._command.response(status, comment, offendingElements))
         return None
+
+
+@implementer(IDataSetReceiver)
+class FailedReception:
+    """An object that was let in, but nothing could be opened for it: it is drained, and then that is told."""
+
+    __slots__ = ("_command", "_exchange", "_refusal", "_request", "_service")
+
+    def __init__(
+        self,
+        service: StorageService,
+        command: CStoreRequest,
+        request: StoreRequest,
+        exchange: IExchange,
+        refusal: StoreRefused,
+    ) -> None:
+        self._service = service
+        self._command = command
+        self._request = request
+        self._exchange = exchange
+        self._refusal = refusal
+
+    def dataReceived(self, view: memoryview) -> None:
+        """See ``IDataSetReceiver.dataReceived``."""
+        self._exchange.association.bytesReceived += len(view)
+        watchers = self._request.watchers
+        if watchers:
+            watch(view, watchers)
+
+    def dataCompleted(self) -> None:
+        """See ``IDataSetReceiver.dataCompleted``."""
+        told = tellOfFailure(self._service, self._request)
+        told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
+
+    dataLost = dataCompleted
+
+
+def watch(view: memoryview, watchers: list[Callable[[memoryview], object]]) -> None:
+    """Show a piece of a data set to those who watch; one that fails is dropped."""
+    for watcher in list(watchers):
+        try:
+            # A view that is void after the call: one that is kept would pin the whole chunk.
+            with view[:] as passing:
+                watcher(passing)
+        except Exception:
+            _log.failure("a tap failed and is dropped")
+            watchers.remove(watcher)
+
+
+def tellOfFailure(service: StorageService, request: StoreRequest) -> Deferred[object]:
+    """Tell the application that a reception failed; return a Deferred that fires when it is done, and never fails."""
+    telling = maybeDeferred(ask, service.events.OnStoreDone, "", False, request)
+    return service.eventDeadline.of(telling, "OnStoreDone").addErrback(_eventFailed)
 
 
 def _abortFailed(failure: Failure) -> None:
@@ -227,16 +285,3 @@ def _eventFailed(failure: Failure) -> None:
         _log.error("OnStoreDone did not answer within {seconds}", seconds=failure.value)
     elif failure.check(StoreRefused) is None:
         _log.failure("OnStoreDone failed", failure)
-
-
-def _fault(head: Head, request: StoreRequest) -> StoreRefused | None:
-    """Return why a data set must not be acknowledged, None where it may be (PS3.4 B.2.3)."""
-    if head.wholeness is Wholeness.BROKEN:
-        return StoreRefused(CANNOT_UNDERSTAND, head.defect)
-    if head.SOPClassUID != request.SOPClassUID:
-        return StoreRefused(DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class is not the command's", (_SOP_CLASS_UID_TAG,))
-    if head.SOPInstanceUID != request.SOPInstanceUID:
-        return StoreRefused(
-            DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance is not the command's", (_SOP_INSTANCE_UID_TAG,)
-        )
-    return None

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
+from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import IExchange
 from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
 from dcxtwisted.wire.messages import CStoreRequest
@@ -21,6 +22,9 @@ _log = Logger()
 #: "More responses follow": a peer would wait for them for ever.
 PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
 
+#: The comment of a status that the application has forced on a response.
+FORCED: Final = "as the listener was told to answer"
+
 
 def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
     """Answer with a refusal; whatever data still comes is drained."""
@@ -28,7 +32,7 @@ def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -
     association.objectsRefused += 1
     _log.info(
         "object {instance} refused with {status:04X} ({comment}) for {association}",
-        instance=ascii(command.SOPInstanceUID),
+        instance=escaped(command.SOPInstanceUID),
         status=refusal.status,
         comment=ascii(refusal.comment),
         association=association,

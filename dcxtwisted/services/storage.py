@@ -13,11 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcxtwisted.checks import NO_RELAXATIONS, Check, Relaxations
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.events import ask
+from dcxtwisted.filenames import asFileName
 from dcxtwisted.interfaces import (
     IN_MEMORY,
+    IAssociation,
     IDataSetReceiver,
     IDCXACCEvents,
     IDIMSEService,
@@ -29,15 +32,12 @@ from dcxtwisted.interfaces import (
     IStoreRequest,
     IStoreSink,
 )
-from dcxtwisted.services.reception import Reception
-from dcxtwisted.services.refusals import refusalFrom, refuse
-from dcxtwisted.services.requests import StoreRequest, isSafeInstanceUID
+from dcxtwisted.services.identity import toleratesInstance
+from dcxtwisted.services.reception import FailedReception, Reception
+from dcxtwisted.services.refusals import FORCED, refusalFrom, refuse
+from dcxtwisted.services.requests import NOTHING, StoreRequest, isSafeInstanceUID
 from dcxtwisted.services.scope import StorageScope
-from dcxtwisted.statuses import (
-    CANNOT_UNDERSTAND,
-    INVALID_SOP_INSTANCE,
-    SOP_CLASS_NOT_SUPPORTED,
-)
+from dcxtwisted.statuses import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SOP_CLASS_NOT_SUPPORTED, keepsObject
 from dcxtwisted.uids import STORAGE_SOP_CLASSES, isKnown
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
@@ -51,14 +51,18 @@ class StorageService:
     """
     Receives objects into stores.
 
-    :param store: the acceptor's own way.
     :param files: where an application's own paths go.
     :param memory: where IN_MEMORY goes.
-    :param root: what stands before the file name that OnStoreSetup is given.
     :param eventDeadline: for one answer of an event or of a participant.
     :param storeDeadline: for one call of a store; what passes it is refused, and has to end by itself.
     :param participants: run in this order between the store and OnStoreDone.
     :param scope: what is taken besides the storage SOP classes of the standard.
+    :param strict: as in the configuration; these too:
+    :param relaxations: what each sender is let off.
+    :param abortOnRefusal: abort in place of draining what is refused before it comes.
+    :ivar store: the acceptor's own way, for what comes from now on.
+    :ivar root: what stands before the file name that OnStoreSetup is given.
+    :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -74,16 +78,24 @@ class StorageService:
         storeDeadline: Deadline,
         participants: Sequence[IStoreParticipant] = (),
         scope: StorageScope | None = None,
+        *,
+        strict: bool = False,
+        relaxations: Relaxations = NO_RELAXATIONS,
+        abortOnRefusal: bool = False,
     ) -> None:
         self.events = events
         self.eventDeadline = eventDeadline
         self.storeDeadline = storeDeadline
         self.participants = participants
-        self._store = store
+        self.store = store
         self._files = files
         self._memory = memory
-        self._root = root
+        self.root = root
+        self.nextStatus: int | None = None
         self._scope = StorageScope() if scope is None else scope
+        self._strict = strict
+        self._relaxations = relaxations
+        self._abortOnRefusal = abortOnRefusal
 
     def supports(
         self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
@@ -96,30 +108,49 @@ class StorageService:
     ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None] | None:
         """See ``IDIMSEService.requestReceived``."""
         assert isinstance(command, CStoreRequest)
-        request = StoreRequest(command, exchange)
+        request = StoreRequest(command, exchange, self._relaxedFor(exchange.association))
         refusal = self._refusal(command, request, exchange.context.abstractSyntax)
         if refusal is not None:
-            refuse(command, exchange, refusal)
+            self._refuse(command, exchange, refusal)
             return None
-        filename = f"{self._root}/{request.SOPInstanceUID}.dcm"
+        instanceUID = request.SOPInstanceUID
+        if request.relaxed and not isSafeInstanceUID(instanceUID):
+            instanceUID = asFileName(instanceUID)
         try:
-            place = ask(self.events.OnStoreSetup, filename, request)
-            if place is not None and isinstance(place, Deferred):
-                return self._openLater(place, command, request, exchange)
-            sink = self._openWithin(place, request)
+            place = ask(self.events.OnStoreSetup, f"{self.root}/{instanceUID}.dcm", request)
         except Exception:
             # Of the application's code, or of a store's: here and below the sender is told, and the rest goes on.
-            refuse(command, exchange, refusalFrom(Failure(), "setting up an object"))
+            self._notWanted(Failure(), command, exchange)
             return None
-        if isinstance(sink, Deferred):
-            return self._received(sink, command, request, exchange)
-        return Reception(self, command, request, exchange, sink)
+        if place is not None and isinstance(place, Deferred):
+            return self._openLater(place, command, request, exchange)
+        return self._open(place, command, request, exchange)
+
+    def _relaxedFor(self, association: IAssociation) -> frozenset[Check]:
+        relaxations = self._relaxations
+        return relaxations.get(association.callingAETitle, NOTHING) if relaxations else NOTHING
+
+    def takeNextStatus(self, exchange: IExchange) -> int | None:
+        """Return the status that is forced on a response, once; None for its own, and where nobody will be told."""
+        if exchange.association.ended:
+            return None
+        status, self.nextStatus = self.nextStatus, None
+        return status
+
+    def refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+        """Answer with a refusal, or with another one where that is forced."""
+        forced = self.takeNextStatus(exchange)
+        if forced is not None and not keepsObject(forced):
+            refusal = StoreRefused(forced, FORCED)
+        refuse(command, exchange, refusal)
 
     def _refusal(self, command: CStoreRequest, request: StoreRequest, abstractSyntax: str) -> StoreRefused | None:
         SOPClassUID = request.SOPClassUID
         if SOPClassUID not in STORAGE_SOP_CLASSES and not self._isTaken(SOPClassUID, abstractSyntax):
             return StoreRefused(SOP_CLASS_NOT_SUPPORTED, "not a storage SOP class")
-        if not isSafeInstanceUID(request.SOPInstanceUID):
+        if self._strict and SOPClassUID != abstractSyntax and not request.tolerates(Check.CONTEXT):
+            return StoreRefused(SOP_CLASS_NOT_SUPPORTED, "SOP class is not the context's")
+        if not (isSafeInstanceUID(request.SOPInstanceUID) or toleratesInstance(request)):
             return StoreRefused(INVALID_SOP_INSTANCE, "malformed SOP Instance UID")
         if not command.hasDataSet:
             return StoreRefused(CANNOT_UNDERSTAND, "no data set")
@@ -130,9 +161,60 @@ class StorageService:
         negotiated = SOPClassUID == abstractSyntax and not isKnown(SOPClassUID)
         return negotiated or self._scope.isStorage(SOPClassUID)
 
-    def _open(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
+    # Before the data
+
+    def _refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
+        if self._abortOnRefusal and command.hasDataSet:
+            exchange.association.abort()
+        self.refuse(command, exchange, refusal)
+
+    def _notWanted(self, failure: Failure, command: CStoreRequest, exchange: IExchange) -> None:
+        self._refuse(command, exchange, refusalFrom(failure, "setting up an object"))
+
+    def _notOpened(
+        self, failure: Failure, command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> IDataSetReceiver:
+        refusal = refusalFrom(failure, "setting up an object")
+        if self._abortOnRefusal:
+            exchange.association.abort()
+        return FailedReception(self, command, request, exchange, refusal)
+
+    def _openLater(
+        self, place: Deferred[_Place], command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> Deferred[IDataSetReceiver | None]:
+        return self.eventDeadline.of(place, "OnStoreSetup").addCallbacks(
+            self._open,
+            self._notWanted,
+            callbackArgs=(command, request, exchange),
+            errbackArgs=(command, exchange),
+        )
+
+    def _open(
+        self, place: _Place, command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None]:
+        """Return what receives an object that the application let in, also where nothing can be opened for it."""
+        try:
+            sink = self._sinkFor(place, request)
+        except Exception:
+            return self._notOpened(Failure(), command, request, exchange)
+        if not isinstance(sink, Deferred):
+            return Reception(self, command, request, exchange, sink)
+        return self._openedLater(sink, command, request, exchange)
+
+    def _openedLater(
+        self, sink: Deferred[IStoreSink], command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> Deferred[IDataSetReceiver | None]:
+        def opened(sink: IStoreSink) -> IDataSetReceiver | None:
+            return Reception(self, command, request, exchange, sink)
+
+        def failed(failure: Failure) -> IDataSetReceiver | None:
+            return self._notOpened(failure, command, request, exchange)
+
+        return self.storeDeadline.of(sink, "opening a sink").addCallbacks(opened, failed)
+
+    def _sinkFor(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":
-            return self._store.open(request)
+            return self.store.open(request)
         if isinstance(place, str):
             return self._files.openAt(place, request)
         if place is IN_MEMORY:
@@ -140,28 +222,3 @@ class StorageService:
         if IStoreSink.providedBy(place):
             return place
         raise TypeError(f"OnStoreSetup answered {type(place).__name__}")
-
-    def _openLater(
-        self, place: Deferred[_Place], command: CStoreRequest, request: StoreRequest, exchange: IExchange
-    ) -> Deferred[IDataSetReceiver | None]:
-        answer = self.eventDeadline.of(place, "OnStoreSetup")
-        return self._received(answer.addCallback(self._openWithin, request), command, request, exchange)
-
-    def _openWithin(self, place: _Place, request: StoreRequest) -> IStoreSink | Deferred[IStoreSink]:
-        sink = self._open(place, request)
-        return self.storeDeadline.of(sink, "opening a sink") if isinstance(sink, Deferred) else sink
-
-    def _received(
-        self,
-        sink: Deferred[IStoreSink],
-        command: CStoreRequest,
-        request: StoreRequest,
-        exchange: IExchange,
-    ) -> Deferred[IDataSetReceiver | None]:
-        def opened(sink: IStoreSink) -> IDataSetReceiver | None:
-            return Reception(self, command, request, exchange, sink)
-
-        def failed(failure: Failure) -> None:
-            refuse(command, exchange, refusalFrom(failure, "setting up an object"))
-
-        return sink.addCallbacks(opened, failed)

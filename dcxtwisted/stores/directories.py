@@ -5,7 +5,9 @@ Directories that objects stand in: made, and durable, before an object in them i
 from __future__ import annotations
 
 import os
-from errno import EINVAL, ENOTDIR
+from errno import ENOTDIR
+
+from dcxtwisted.stores.synchronizing import Doubts, synchronizeDirectory
 
 # Directories remembered as durable, some 150 bytes each.
 _MOST_SETTLED = 16384
@@ -16,10 +18,12 @@ class Directories:
     Makes directories, and makes their entries durable once for each.
 
     :ivar durable: whether anything is to be synchronized at all.
+    :ivar doubts: files in them that may not be durable.
     """
 
     def __init__(self, root: str, durable: bool) -> None:
         self.durable = durable
+        self.doubts = Doubts()
         self._root = root
         self._settled: dict[str, tuple[int, int]] = {}  # with device and inode: a directory may be made anew
 
@@ -33,7 +37,7 @@ class Directories:
         os.makedirs(self._root, exist_ok=True)
         if self.durable:
             for directory in missing:
-                synchronize(os.path.dirname(directory))
+                synchronizeDirectory(os.path.dirname(directory))
 
     def make(self, directory: str) -> None:
         """Make a directory that is not there, and forget what was known about it and those above it."""
@@ -54,7 +58,7 @@ class Directories:
 
         Inside the store that ends at the root, elsewhere at the top of the file system.
         """
-        identity: tuple[int, int] | None = synchronize(directory)
+        identity: tuple[int, int] | None = synchronizeDirectory(directory)
         if self._settled.get(directory, identity) != identity:
             # Made anew by somebody else, and those above it perhaps too.
             self._forget(directory)
@@ -65,24 +69,16 @@ class Directories:
                 break
             directory = os.path.dirname(directory)
             try:
-                identity = synchronize(directory)
+                identity = synchronizeDirectory(directory)
             except PermissionError:
+                if self.isInRoot(directory):
+                    raise
                 identity = None  # cannot be opened, only passed through: nothing can be done for it
         if walked:
             if len(self._settled) > _MOST_SETTLED:
                 self._settled.clear()
             self._settled.update(walked)
 
-
-def synchronize(directory: str) -> tuple[int, int]:
-    """Make the entries of a directory durable; return its device and inode."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        status = os.fstat(fd)
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != EINVAL:  # what a file system says that has nothing to synchronize in directories
-            raise
-    finally:
-        os.close(fd)
-    return status.st_dev, status.st_ino
+    def isInRoot(self, path: str) -> bool:
+        """Tell whether a path is the root, or inside it."""
+        return path == self._root or path.startswith(self._root + "/")

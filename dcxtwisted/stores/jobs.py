@@ -114,6 +114,7 @@ class Threads:
 
     :ivar reactor: what delays a call.
     :ivar seconds: the clock by which a call is quick or slow.
+    :ivar slowUntil: before when, on that clock, nothing that may block is done on the reactor's thread.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Threads:
         self._jobs = Jobs(self._inPool)
         #: As C{Jobs.run}, with OSError as StoreRefused.
         self.run = self._jobs.run
-        self._slowUntil = float("-inf")
+        self.slowUntil = float("-inf")
 
     def start(self) -> None:
         """Start the threads, as they are needed."""
@@ -160,12 +161,19 @@ class Threads:
 
     def isSlow(self, now: float) -> bool:
         """Tell whether the store was slow a moment ago."""
-        return now < self._slowUntil
+        return now < self.slowUntil
+
+    def timed(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return what a function returns, in whatever thread; while it is slow there, nobody tries it elsewhere."""
+        started = self.seconds()
+        result = function(*args, **kwargs)
+        self.wasQuick(started)
+        return result
 
     def wasQuick(self, started: float) -> bool:
-        """Tell whether what began on the reactor's thread at C{started} was quick; remember it where it was not."""
+        """Tell whether what began at C{started} was quick; remember it where it was not."""
         now = self.seconds()
         if now - started <= QUICK:
             return True
-        self._slowUntil = now + _SLOW_FOR
+        self.slowUntil = now + _SLOW_FOR
         return False

@@ -5,11 +5,11 @@ Where an object stands below a store's root: a template filled with values that 
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from operator import attrgetter
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT
 from dcxtwisted.dataset import Head
+from dcxtwisted.filenames import DIGEST, LONGEST, asFileName, digest
 from dcxtwisted.interfaces import IStoreRequest
 
 _FROM_HEAD = (
@@ -26,14 +26,10 @@ _FROM_ASSOCIATION = ("callingAETitle", "calledAETitle")
 #: What a template may name: attributes of the head of the data set, and of the association.
 KNOWN_ATTRIBUTES = _FROM_HEAD + _FROM_ASSOCIATION
 
-_LONGEST_VALUE = 128
 # A file system takes 255 bytes; what is left is for the "~999" of a further object under the same name.
 _LONGEST_SEGMENT = 250
-# A tilde, which no escaped value has, and 16 hex digits: what tells one cut text from another.
-_DIGEST = 17
 
 _PLAIN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"
-_UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|^\.")
 _PIECE = re.compile(r"\{([^{}]*)\}|([^{}]+)")
 
 
@@ -68,8 +64,7 @@ class Layout:
         """
         Return the path of an object, relative to the store's root.
 
-        In a value only letters, digits, ``_``, ``-`` and dots inside it pass; every other byte stands as ``%XX``. An
-        empty value is ``unknown``, a long one is cut and told from others by a digest.
+        Each value stands as ``filenames.asFileName`` returns it.
         """
         if self._plainPath is not None:
             path: str = self._format % self._valuesOf(head)
@@ -79,7 +74,7 @@ class Layout:
         return "/".join(
             _filled(
                 [
-                    (isName, _escaped(getattr(head if text in _FROM_HEAD else association, text)))
+                    (isName, asFileName(getattr(head if text in _FROM_HEAD else association, text)))
                     if isName
                     else (isName, text)
                     for isName, text in segment
@@ -120,7 +115,7 @@ def _parsedSegment(template: str, text: str) -> list[tuple[bool, str]]:
         pieces.append((name is not None, literal if name is None else name))
     if position != len(text):
         raise ValueError(f"layout {template!r} has unbalanced braces")
-    if len(_literal(pieces).encode("utf-8", "surrogateescape")) > _LONGEST_SEGMENT - _LONGEST_VALUE:
+    if len(_literal(pieces).encode("utf-8", "surrogateescape")) > _LONGEST_SEGMENT - LONGEST:
         raise ValueError(f"layout {template!r} has a segment with too much literal text")
     return pieces
 
@@ -138,15 +133,6 @@ def _expression(pieces: list[tuple[bool, str]]) -> str:
     return "".join(_PLAIN if isName else re.escape(text) for isName, text in pieces)
 
 
-def _escaped(value: str) -> str:
-    """Return a value as it may stand in a file name: distinct for distinct values, never empty, never dots."""
-    if not value:
-        return "unknown"
-    octets = value.encode("latin-1", "backslashreplace")
-    escaped = _UNSAFE.sub(lambda match: b"%%%02X" % match.group()[0], octets).decode("ascii")
-    return escaped if len(escaped) <= _LONGEST_VALUE else escaped[: _LONGEST_VALUE - _DIGEST] + _digest(octets)
-
-
 def _filled(pieces: list[tuple[bool, str]]) -> str:
     """Return a segment of escaped values and literal text, short enough for a file system, its extension kept."""
     segment = "".join(text for _, text in pieces)
@@ -155,9 +141,5 @@ def _filled(pieces: list[tuple[bool, str]]) -> str:
         return segment
     isName, extension = pieces[-1]
     ending = b"" if isName else extension.encode("utf-8", "surrogateescape")
-    room = _LONGEST_SEGMENT - _DIGEST - len(ending)
-    return octets[:room].decode("utf-8", "ignore") + _digest(octets) + ending.decode("utf-8", "surrogateescape")
-
-
-def _digest(octets: bytes) -> str:
-    return "~" + sha256(octets).hexdigest()[:16]
+    room = _LONGEST_SEGMENT - DIGEST - len(ending)
+    return octets[:room].decode("utf-8", "ignore") + digest(octets) + ending.decode("utf-8", "surrogateescape")

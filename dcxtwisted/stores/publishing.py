@@ -6,40 +6,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
-from collections.abc import Iterator
-from enum import Enum
-from errno import EBADF, EINVAL, EIO, EISDIR, EOPNOTSUPP
+from errno import EINVAL, EIO, EISDIR, EOPNOTSUPP
 from secrets import token_hex
+from typing import Final
 
+from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import Outcome
-from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.statuses import CANNOT_UNDERSTAND
-from dcxtwisted.stores.directories import Directories, synchronize
+from dcxtwisted.stores.directories import Directories
+from dcxtwisted.stores.replacing import Replacement
+from dcxtwisted.stores.shifting import replaceStart
+from dcxtwisted.stores.standing import Found, Held, StandingFile, candidates, standsAt
+from dcxtwisted.stores.synchronizing import NotSynchronized, synchronizeData, synchronizeDirectory, synchronizeFile
 from dcxtwisted.stores.working import INCOMING, WorkingDirectories
 
-# File meta is some hundred bytes; others put private information there, of which this much is looked at.
-_HEAD_SIZE = 65536
-_BLOCK = 1048576
-# Objects that may stand under one name: itself and ~1 to ~999.
-_MOST_VARIANTS = 1000
 # How often a name may come free, or a directory go, while it is being used, before it is given up.
 _ATTEMPTS = 5
 # What a file system that has no unnamed files says; EISDIR is said by a kernel that has none.
 _NO_UNNAMED_FILES = frozenset({EOPNOTSUPP, EISDIR, EINVAL})
 
 
-class Held(Exception):
-    """Another publisher holds the object under this name until its answer is decided; try again shortly."""
-
-
-class _Found(Enum):
-    """What stands under a name."""
-
-    SAME = "same"
-    DIFFERENT = "different"
-    GONE = "gone"
+# What comes of another object of the same UID under the name.
+_OUTCOMES: Final = {Duplicates.REPLACE: Outcome.REPLACED, Duplicates.KEEP_FIRST: Outcome.KEPT_FIRST}
 
 
 def createUnnamed(directory: str) -> int | None:
@@ -79,17 +68,17 @@ class UnnamedFile:
     An open file that has no final name yet, and later has one. It is used by one thread at a time.
 
     :ivar size: bytes of the data set written.
-    :ivar filename: the final name once it is decided, '' before.
+    :ivar filename: the final name once it is decided; before, '' or one that was tried.
     """
 
     __slots__ = (
         "_dataOffset",
         "_directories",
-        "_existing",
         "_fd",
         "_lead",
-        "_linked",
         "_prepared",
+        "_replacement",
+        "_standing",
         "_workingName",
         "_workingNames",
         "filename",
@@ -111,8 +100,8 @@ class UnnamedFile:
         self._workingNames = workingNames
         self._workingName = workingName
         self._prepared = False
-        self._linked = False
-        self._existing = -1
+        self._standing: StandingFile | None = None
+        self._replacement: Replacement | None = None
         self.filename = ""
         self.size = 0
 
@@ -139,23 +128,45 @@ class UnnamedFile:
                 raise OSError(EIO, os.strerror(EIO))
             data = data[written:]
 
+    def replaceLead(self, lead: bytes) -> None:
+        """Put something else before the data set: all of that moves, where it is longer or shorter."""
+        if self._lead:
+            self.write(b"")
+        replaceStart(self._fd, self._dataOffset, lead, self.size)
+        self._dataOffset = len(lead)
+
     def synchronizeData(self) -> None:
         """Have what is written so far on the disk."""
-        os.fdatasync(self._fd)
+        synchronizeData(self._fd)
 
-    def publish(self, filename: str, transferSyntaxUID: str) -> Outcome:
+    def synchronize(self) -> None:
+        """Make the file durable; its name is another matter."""
+        synchronizeFile(self._fd)
+
+    def publish(self, filename: str, uids: tuple[str, str], duplicates: Duplicates) -> Outcome:
         """
-        Give the file its name, or that of an identical one that stands there already, and make that durable.
+        Give the file its name, or find what serves as well, and make that durable.
 
+        :param uids: its transfer syntax and SOP instance.
+        :param duplicates: what to do where another object of this UID has the name.
         :raises Held: nothing was decided; call it again.
         """
         self._prepare()
-        outcome = self._place(filename, transferSyntaxUID)
+        outcome = self._place(filename, uids, duplicates)
         if self._directories.durable:
-            if self._existing >= 0:
-                os.fsync(self._existing)
-            self._directories.settle(os.path.dirname(self.filename))
+            self._settle()
         return outcome
+
+    def _settle(self) -> None:
+        standing = self._standing if self._replacement is None else None
+        try:
+            if standing is not None:
+                synchronizeFile(standing.fd)
+            self._directories.settle(os.path.dirname(self.filename))
+        except NotSynchronized:
+            if standing is not None:
+                self._directories.doubts.add(standing.identity)
+            raise
 
     def publishNew(self, filename: str) -> None:
         """
@@ -173,35 +184,89 @@ class UnnamedFile:
         if self._lead:
             self.write(b"")
         if self._directories.durable:
-            os.fsync(self._fd)
+            self.synchronize()
         # Closing a duplicate makes a file system report what it would report at the last close, for 0.5 us, and
         # the lock stays.
         os.close(os.dup(self._fd))
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._prepared = True
 
-    def _place(self, filename: str, transferSyntaxUID: str) -> Outcome:
-        for candidate in _candidates(filename):
-            outcome = self._placeAt(candidate, transferSyntaxUID)
-            if outcome is Outcome.NEW and candidate != filename:
-                return Outcome.KEPT_BOTH
-            if outcome is not None:
-                return outcome
+    def _place(self, filename: str, uids: tuple[str, str], duplicates: Duplicates) -> Outcome:
+        refused = False
+        for candidate in candidates(filename):
+            found = self._placeAt(candidate, uids, duplicates, not refused)
+            if found is Found.SAME:
+                return Outcome.IDENTICAL
+            if found is Found.NOTHING and refused:
+                break
+            if found is Found.NOTHING:
+                return Outcome.NEW if candidate == filename else Outcome.KEPT_BOTH
+            if found is Found.RIVAL and duplicates in _OUTCOMES:
+                return _OUTCOMES[duplicates]
+            # Refused only where the same object does not stand beside the other, from when both were kept.
+            refused = refused or (found is Found.RIVAL and duplicates is Duplicates.REFUSE)
+        if refused:
+            raise StoreRefused(CANNOT_UNDERSTAND, "another object has this UID")
         raise StoreRefused(CANNOT_UNDERSTAND, "too many different objects with this UID")
 
-    def _placeAt(self, candidate: str, transferSyntaxUID: str) -> Outcome | None:
-        """Return what came of trying one name, None where another object stands there."""
+    def _placeAt(self, candidate: str, uids: tuple[str, str], duplicates: Duplicates, linking: bool) -> Found:
+        """
+        Return what was found under a name and is dealt with.
+
+        :param linking: whether to take the name where there was nothing.
+        """
         for _ in range(_ATTEMPTS):
+            if linking:
+                try:
+                    self._link(candidate)
+                    return Found.NOTHING
+                except FileExistsError:
+                    if standsAt(self._fd, candidate):  # NFS, where an answer got lost
+                        return Found.NOTHING
             try:
-                self._link(candidate)
-                return Outcome.NEW
-            except FileExistsError:
-                found = self._find(candidate, transferSyntaxUID)
-            if found is _Found.SAME:
-                return Outcome.IDENTICAL
-            if found is _Found.DIFFERENT:
-                return None
+                standing = StandingFile.hold(candidate)
+            except FileNotFoundError:
+                if not linking:
+                    return Found.NOTHING
+            else:
+                return Found.OTHER if standing is None else self._beside(standing, uids, duplicates)
         raise Held
+
+    def _beside(self, standing: StandingFile, uids: tuple[str, str], duplicates: Duplicates) -> Found:
+        """Compare with what stands under a name, and keep hold of it where it matters to the end."""
+        try:
+            found = standing.compare(self._fd, self._dataOffset, self.size, *uids)
+            # One that could not be synchronized before stands for nothing: to try once more would prove nothing.
+            doubted = standing.identity in self._directories.doubts
+            relied = found is Found.SAME or (found is Found.RIVAL and duplicates is Duplicates.KEEP_FIRST)
+            if (found is Found.RIVAL and duplicates is Duplicates.REPLACE) or (found is Found.SAME and doubted):
+                self._replace(standing)
+            elif relied and doubted:
+                found = Found.OTHER
+            elif relied:
+                self._standing = standing
+                self.filename = standing.filename
+        finally:
+            if self._standing is not standing:
+                standing.close()
+        return found
+
+    def _replace(self, standing: StandingFile) -> None:
+        replacement = Replacement(standing, self._directories, self._workingNames)
+        self._standing, self._replacement = standing, replacement
+        try:
+            replacement.prepare()
+            if not self._workingName:
+                base = self._workingNames.baseOf(os.path.dirname(standing.filename))
+                self._workingName = self._workingNames.reserve(base)
+                linkUnnamed(self._fd, self._workingName)
+            replacement.take(self._workingName)
+        except Held:
+            self._standing = self._replacement = None
+            replacement.forget()
+            raise
+        self.filename = standing.filename
+        self._releaseWorkingName()
 
     def _link(self, filename: str) -> None:
         for _ in range(_ATTEMPTS):
@@ -214,65 +279,58 @@ class UnnamedFile:
         self._linkOnce(filename)
 
     def _linkOnce(self, filename: str) -> None:
-        if self._workingName:
-            os.link(self._workingName, filename)
-        else:
-            linkUnnamed(self._fd, filename)
-        self._linked = True
+        # Before it is tried: what fails may have been done all the same.
         self.filename = filename
         if self._workingName:
+            os.link(self._workingName, filename)
             self._releaseWorkingName()
+        else:
+            linkUnnamed(self._fd, filename)
 
-    def _find(self, candidate: str, transferSyntaxUID: str) -> _Found:
-        """Compare what stands under a name; where it is the same, its descriptor is kept, and its lock with it."""
+    @property
+    def replaces(self) -> bool:
+        """Whether there is more to be done in ``accept`` than to close."""
+        return self._replacement is not None
+
+    def accept(self) -> None:
+        """The object is acknowledged: what it replaces goes, and all that is held is let go of."""
         try:
-            existing = _openRegular(candidate)
-        except FileNotFoundError:
-            return _Found.GONE
-        if existing is None:
-            return _Found.DIFFERENT
-        found = _Found.DIFFERENT
-        try:
-            _hold(existing, candidate)
-            if not _standsAt(existing, candidate):
-                found = _Found.GONE
-            elif self._isSame(existing, transferSyntaxUID):
-                found = _Found.SAME
-                self._existing = existing
-                self.filename = candidate
+            if self._replacement is not None:
+                self._replacement.accept()
         finally:
-            if found is not _Found.SAME:
-                os.close(existing)
-        return found
-
-    def _isSame(self, existing: int, transferSyntaxUID: str) -> bool:
-        head = os.pread(existing, _HEAD_SIZE, 0)
-        try:
-            offset = dataSetOffset(head)
-            if os.fstat(existing).st_size - offset != self.size or transferSyntaxOf(head) != transferSyntaxUID:
-                return False
-        except ValueError:  # no Part 10 file
-            return False
-        return all(
-            os.pread(existing, _BLOCK, offset + position) == os.pread(self._fd, _BLOCK, self._dataOffset + position)
-            for position in range(0, self.size, _BLOCK)
-        )
+            self.close()
 
     def discard(self) -> None:
-        """Take the name away again, where it still is this file's, and close."""
+        """Take the name away again, where it still is this file's, or give it back to what stood there; close."""
         try:
-            if self._linked and _standsAt(self._fd, self.filename):
+            if self._replacement is not None:
+                self._replacement.undo(self._fd)
+            elif self.filename and standsAt(self._fd, self.filename):
                 os.unlink(self.filename)
                 if self._directories.durable:
                     self._synchronizeRemoval()
+        except OSError:
+            self._doubt()
+            raise
         finally:
             self.close()
 
     def _synchronizeRemoval(self) -> None:
         try:
-            synchronize(os.path.dirname(self.filename))
+            synchronizeDirectory(os.path.dirname(self.filename))
+        except NotSynchronized:
+            raise
         except OSError:
             pass  # it is gone; that a crash may bring it back, unacknowledged, does no harm
+
+    def _doubt(self) -> None:
+        """What was refused stands there still, perhaps not durable."""
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return
+        if status.st_nlink:
+            self._directories.doubts.add((status.st_dev, status.st_ino))
 
     def close(self) -> None:
         """Let go of everything held; what has a name keeps it."""
@@ -281,10 +339,10 @@ class UnnamedFile:
                 self._releaseWorkingName()
         finally:
             fd, self._fd = self._fd, -1
-            existing, self._existing = self._existing, -1
+            standing, self._standing = self._standing, None
             try:
-                if existing >= 0:
-                    os.close(existing)
+                if standing is not None:
+                    standing.close()
             finally:
                 if fd >= 0:
                     os.close(fd)
@@ -292,49 +350,3 @@ class UnnamedFile:
     def _releaseWorkingName(self) -> None:
         name, self._workingName = self._workingName, ""
         self._workingNames.release(name)
-
-
-def _candidates(filename: str) -> Iterator[str]:
-    yield filename
-    stem, extension = os.path.splitext(filename)
-    for number in range(1, _MOST_VARIANTS):
-        yield f"{stem}~{number}{extension}"
-
-
-def _openRegular(filename: str) -> int | None:
-    """Return a descriptor of a regular file, not waiting for anybody; None where it is none, or is not ours to read."""
-    if not stat.S_ISREG(os.lstat(filename).st_mode):
-        return None
-    try:
-        return os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except PermissionError:
-        return None
-
-
-def _hold(fd: int, filename: str) -> None:
-    """
-    Lock an open file, which stands or stood under C{filename}.
-
-    :raises Held: somebody else has it.
-    """
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != EBADF:
-                raise
-            # NFS locks exclusively only what is open for writing. Not opened so in the first place: closing it would
-            # tell whoever watches the directory that the file was written.
-            writable = os.open(filename, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            os.dup2(writable, fd, inheritable=False)
-            os.close(writable)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Held from error
-
-
-def _standsAt(fd: int, filename: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(filename))
-    except FileNotFoundError:
-        return False

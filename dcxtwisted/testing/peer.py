@@ -5,17 +5,23 @@ A requestor that does what a test tells it, and an acceptor to do it to, joined 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from errno import EADDRINUSE
 from struct import unpack_from
 from typing import Any, TypeVar
 
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.acceptor import DCXACC, Listening
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.endpoints import portNamed
 from dcxtwisted.interfaces import IDCXACCEvents, IStore
-from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing.transport import MemoryAddress, MemoryConnection
 from dcxtwisted.uids import APPLICATION_CONTEXT, EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.assembly import fragment
@@ -178,12 +184,70 @@ class ScriptedPeer(Protocol):
         self.send(Abort(0, 0).encode())
 
 
+class _AcceptorInMemory(DCXACC):
+    """A listener whose ports are in memory, and whose file store is left alone."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.listening: dict[object, MemoryPort] = {}
+        super().__init__(*args, **options)
+
+    def _endpointFrom(self, description: Listening) -> IStreamServerEndpoint:
+        return _MemoryEndpoint(portNamed(description), self.listening)
+
+    def _openStore(self) -> None:
+        """There is no thread that it could be opened in."""
+
+
+@implementer(IStreamServerEndpoint)
+class _MemoryEndpoint:
+    def __init__(self, name: object, listening: dict[object, MemoryPort]) -> None:
+        self._name = name
+        self._listening = listening
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        if self._name in self._listening:
+            return fail(CannotListenError("memory", self._name, OSError(EADDRINUSE, "in use")))
+        port = MemoryPort(self._name, protocolFactory, self._listening)
+        return succeed(port)
+
+
+@implementer(IListeningPort)
+class MemoryPort:
+    """
+    A port in memory.
+
+    :ivar factory: what makes the protocols of its connections.
+    """
+
+    def __init__(self, name: object, factory: IProtocolFactory, listening: dict[object, MemoryPort]) -> None:
+        self.factory = factory
+        self._name = name
+        self._listening = listening
+        self.startListening()
+
+    def startListening(self) -> None:
+        """Be there to connect to."""
+        self._listening[self._name] = self
+
+    def stopListening(self) -> None:
+        """Be there no longer."""
+        self._listening.pop(self._name, None)
+
+    def getHost(self) -> MemoryAddress:
+        """Return an address with the number that it is known by."""
+        return IPv4Address("TCP", "127.0.0.1", self._name if isinstance(self._name, int) else 0)
+
+
 class ListenerInMemory:
     """
     An acceptor without a socket, on a clock that stands still until a test advances it.
 
+    What connects is served by itself; once C{WaitForConnection} has been called, with whatever port, it comes there,
+    and is waited for.
+
     :ivar clock: its reactor: a C{twisted.internet.task.Clock}.
-    :ivar acceptor: the L{DCXACC}; its objects go to C{store}, by default a memory store.
+    :ivar acceptor: the L{DCXACC}.
+    :ivar store: where its objects go; where none is given, C{acceptor.memory}, for C{TakeStoredObject}.
     """
 
     def __init__(
@@ -194,27 +258,43 @@ class ListenerInMemory:
         **options: Any,
     ) -> None:
         self.clock = Clock()
-        self.store = MemoryStore() if store is None else store
-        self.acceptor = DCXACC([], events, store=self.store, configuration=configuration, reactor=self.clock, **options)
+        self.acceptor: DCXACC = _AcceptorInMemory(
+            [], events, store=store, configuration=configuration, reactor=self.clock, **options
+        )
+        self.acceptor.EnableInMemoryStorageSCP = store is None
+        self.store = self.acceptor.memory if store is None else store
 
     def connect(
         self,
         cuts: Iterable[int] = (),
         capacity: int = 262144,
         clientAddress: MemoryAddress | None = None,
-        factory: Factory | None = None,
+        factory: IProtocolFactory | None = None,
+        port: Listening | None = None,
     ) -> tuple[ScriptedPeer, MemoryConnection]:
         """
         Return a new peer that is connected, and its connection.
 
         :param factory: instead of the acceptor's own: one that wraps it.
+        :param port: what C{WaitForConnection} was called with, where that was done with more than one.
+        :raise ConnectionRefusedError: nothing listens on C{port}.
         """
         peer = ScriptedPeer()
-        protocol = (self.acceptor.factory if factory is None else factory).buildProtocol(clientAddress)
+        address = clientAddress or IPv4Address("TCP", "127.0.0.1", 54321)
+        protocol = (self._factoryOf(port) if factory is None else factory).buildProtocol(address)
         assert protocol is not None
-        connection = MemoryConnection(protocol, peer, capacity, cuts, clientAddress=clientAddress, clock=self.clock)
+        connection = MemoryConnection(protocol, peer, capacity, cuts, clientAddress=address, clock=self.clock)
         connection.pump()
         return peer, connection
+
+    def _factoryOf(self, port: Listening | None) -> IProtocolFactory:
+        assert isinstance(self.acceptor, _AcceptorInMemory)
+        listening = self.acceptor.listening
+        if port is None:
+            return next((each.factory for each in listening.values()), self.acceptor.factory)
+        if portNamed(port) not in listening:
+            raise ConnectionRefusedError(f"nothing listens on {port}")
+        return listening[portNamed(port)].factory
 
     def associate(self, *args: Any, **kwargs: Any) -> tuple[ScriptedPeer, MemoryConnection]:
         """Return a new peer whose association was requested with what L{associateRQ} makes of the arguments."""

@@ -17,7 +17,16 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.dataset import DataSetReader, Head
-from dcxtwisted.interfaces import IAssociation, IStore, IStoreRequest, IStoreSink, Outcome, StoredObject, TLSFacts
+from dcxtwisted.interfaces import (
+    IAssociation,
+    IObjectInMemory,
+    IStore,
+    IStoreRequest,
+    IStoreSink,
+    Outcome,
+    StoredObject,
+    TLSFacts,
+)
 from dcxtwisted.part10 import dataSetOffset, transferSyntaxOf
 from dcxtwisted.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from dcxtwisted.wire.items import UserIdentityRequest
@@ -56,6 +65,14 @@ class StoreAssociation:
 
     def abort(self) -> None:
         """Do nothing."""
+
+    def WaitForCommand(self, timeout: float | None = None) -> Deferred[bool]:
+        """It is over."""
+        return succeed(False)
+
+    def TakeStoredObject(self) -> IObjectInMemory | None:
+        """Return None."""
+        return None
 
 
 @implementer(IStoreRequest)

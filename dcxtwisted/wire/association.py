@@ -139,6 +139,10 @@ class AssociationCore:
         """Store bytes from the peer; C{nextEvent} parses them."""
         self._framer.feed(chunk)
 
+    def discard(self) -> None:
+        """Drop what is stored and whatever comes: the transport is being closed, and nobody waits for it."""
+        self._framer.discard()
+
     def connectionLost(self) -> None:
         """The transport closed, whoever closed it; bytes not yet parsed are dropped."""
         if self.state is not State.IDLE:

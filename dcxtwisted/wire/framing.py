@@ -142,6 +142,10 @@ class Framer:
         if where == _IN_PDV:
             return self._nextPiece()
         if where == _AT_PDU_HEADER:
+            if self._offset == len(self._view) and not self._chunks:
+                # The usual end of a chunk.
+                self._letGo()
+                return None
             return self._nextPDU()
         if where == _AT_PDV_HEADER:
             return self._nextPDV()

@@ -55,6 +55,10 @@ MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 _VERIFICATION = b"1.2.840.10008.1.1"
 
+# Beyond this a response names neither: both are meant to have 64 bytes. To a peer that takes PDUs of 8 bytes and sends
+# UIDs of 64 KB a response would be 32,000 PDUs, which take 15 ms.
+_LONGEST_UIDS = 2048
+
 _US = struct.Struct("<H")
 _unpackUS = _US.unpack_from
 _VALUE_HEAD = struct.Struct("<HHI")
@@ -180,7 +184,8 @@ class Response:
     """
     A response of ours.
 
-    :ivar affectedSOPClassUID: sent as it is, so with the padding it came with; left out where empty.
+    :ivar affectedSOPClassUID: sent as it is, so with the padding it came with; left out where empty, and where it is no
+        UID by far.
     :ivar affectedSOPInstanceUID: likewise.
     :ivar comment: sent as an Error Comment: at most 64 characters, `?` for what is not printable ASCII.
     :ivar offendingElements: tags; sent with the statuses A9xx, Bxxx and Cxxx only.
@@ -199,6 +204,8 @@ class Response:
     def encode(self) -> bytes:
         """The command set."""
         classUID, instanceUID = self.affectedSOPClassUID, self.affectedSOPInstanceUID
+        if len(classUID) + len(instanceUID) > _LONGEST_UIDS:
+            classUID = instanceUID = b""
         if len(classUID) & 1:
             classUID += b"\0"
         tail = self._statusDetails() if self.comment or self.offendingElements else b""

@@ -87,7 +87,7 @@ class Negotiated:
 
     :ivar accept: the A-ASSOCIATE-AC to send.
     :ivar contexts: the accepted contexts by ID.
-    :ivar proposed: abstract syntaxes of all proposed contexts by ID, the refused ones too.
+    :ivar proposed: abstract syntaxes of all proposed contexts by ID, the refused ones too; cut to 64 characters.
     :ivar maximumLengthToSend: the largest P-DATA-TF body the peer takes; 0 for no limit.
     :ivar operationsWindow: how many operations the peer may have outstanding; 1 where it proposed no window.
     """
@@ -117,11 +117,14 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
     results = [
         _result(proposal, taken.get(proposal.abstractSyntax), supported) for proposal in request.presentationContexts
     ]
-    proposed = {proposal.contextID: proposal.abstractSyntax for proposal in request.presentationContexts}
     contexts = {
-        result.contextID: AcceptedContext(result.contextID, proposed[result.contextID], result.transferSyntax)
-        for result in results
+        result.contextID: AcceptedContext(result.contextID, proposal.abstractSyntax, result.transferSyntax)
+        for proposal, result in zip(request.presentationContexts, results, strict=True)
         if result.result == ACCEPTANCE
+    }
+    # They are kept as long as the association is, and a request may hold 1 MiB of them.
+    proposed = {
+        proposal.contextID: proposal.abstractSyntax[:_MAXIMUM_UID_LENGTH] for proposal in request.presentationContexts
     }
     accept = AssociateAC(
         calledAE=request.calledAE,

@@ -173,6 +173,12 @@ class SOPClassTests(BadInputTestCase):
 
         self.eachWay(script)
 
+    def test_notTheContextsInStrictMode(self) -> None:
+        """Refused, whatever the data set says, and whether it says anything."""
+        for sent in (dataSet(SOPClassUID=MR), dataSet(), b""):
+            stream = command(commandSet(storeElements(SOPClassUID=MR))) + pData(pdv(3, 2, sent)) + echoRQ(2)
+            self.badOnceAssociated(stream, "RSP 0122", "RSP 0000", settings={"strict": True})
+
     def test_notTheDataSets(self) -> None:
         self.badOnceAssociated(storing({0x0002: padded(MR)}), "RSP A900")
 

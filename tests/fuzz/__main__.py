@@ -95,7 +95,7 @@ def _fuzz(options: argparse.Namespace) -> None:
         "dict": dictionary,
         "artifact_prefix": f"{options.corpus}/{options.target}-",
         "timeout": 10,
-        "rss_limit_mb": 1024,
+        "rss_limit_mb": 2048,  # atheris itself grows by some 60 bytes a run
         "print_final_stats": 1,
     }
     regressions = Path(__file__).parent / "regressions" / options.target

@@ -139,5 +139,7 @@ def _checkResponse(request: Request, status: int, comment: str, offendingElement
     expected = {AFFECTED_SOP_CLASS_UID: request.affectedSOPClassUID}
     if isinstance(request, CStoreRequest):
         expected[AFFECTED_SOP_INSTANCE_UID] = request.affectedSOPInstanceUID
+    if sum(map(len, expected.values())) > 2048:
+        expected = dict.fromkeys(expected, b"")  # no UIDs by far
     for element, value in expected.items():
         assert elements.get(element, b"") == value + b"\0" * (len(value) & 1)

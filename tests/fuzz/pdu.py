@@ -119,12 +119,13 @@ class Surroundings:
         core = twin(self.core, _framer=twin(vars(self.core)["_framer"]))
         return twin(self, core=core, assembler=twin(self.assembler), answers=answers, _checks=checks)
 
-    def feed(self, chunk: bytes) -> None:
-        """Give the core a chunk and do all that follows from it."""
+    def feed(self, *chunks: bytes) -> None:
+        """Give the core these chunks and do all that follows from them."""
         before = len(self.happened)
         idle = self.core.state is State.IDLE
-        self.core.feed(chunk)
-        self.drain(len(chunk))
+        for chunk in chunks:
+            self.core.feed(chunk)
+        self.drain(sum(map(len, chunks)))
         assert not (idle and len(self.happened) > before), "something happened after the end"
 
     def drain(self, fed: int = 0) -> None:
@@ -300,6 +301,8 @@ _NOTHING, ABORTS, RELEASES, ANSWERS, ARTIM_EXPIRES, IS_LOST = range(6)
 _ACTIONS: Final = 8
 #: In the same byte: requests are answered as they come.
 ANSWERS_AT_ONCE: Final = 0x80
+#: And: all pieces come before the first is looked at, as where something is waited for.
+WAITS: Final = 0x40
 
 
 def checkQuickly(data: bytes) -> None:
@@ -327,7 +330,7 @@ def _check(data: bytes, thorough: bool) -> None:
     answers = bool(does & ANSWERS_AT_ONCE)
     action, position = does % _ACTIONS, first % (len(stream) + 1)
     cuts = positions(step, first, second, len(stream), _MOST_CUTS)
-    cut = _run(origin.copied(answers, thorough), stream, cuts, action, position)
+    cut = _run(origin.copied(answers, thorough), stream, cuts, action, position, bool(does & WAITS))
     if cuts and thorough:
         whole = _run(origin.copied(answers, False), stream, [], action, position)
         assert cut.outcome() == whole.outcome(), f"{cut.outcome()} where cut, {whole.outcome()} as a whole"
@@ -336,14 +339,19 @@ def _check(data: bytes, thorough: bool) -> None:
     _checkEnd(cut, len(stream))
 
 
-def _run(surroundings: Surroundings, stream: bytes, cuts: list[int], action: int, position: int) -> Surroundings:
+def _run(
+    surroundings: Surroundings, stream: bytes, cuts: list[int], action: int, position: int, waits: bool = False
+) -> Surroundings:
     if _NOTHING < action <= IS_LOST:
         for chunk in pieces(stream[:position], [cut for cut in cuts if cut < position]):
             surroundings.feed(chunk)
         _act(surroundings, action)
         stream, cuts = stream[position:], [cut - position for cut in cuts if cut > position]
-    for chunk in pieces(stream, cuts):
-        surroundings.feed(chunk)
+    if waits:
+        surroundings.feed(*pieces(stream, cuts))
+    else:
+        for chunk in pieces(stream, cuts):
+            surroundings.feed(chunk)
     return surroundings
 
 

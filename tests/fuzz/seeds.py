@@ -105,6 +105,7 @@ def _streams() -> Iterator[Seed]:
     yield "mixed", _mixed() + fragment(3, False, b"", 0)
     refused = fragment(5, True, encodeCStoreRQ(2, "1.2.3", "1.2.3.4"), 0)
     yield "refused-context", refused + fragment(5, False, b"data", 0)
+    yield "changed-context", fragment(1, True, encodeCEchoRQ(1), 40)[:46] + fragment(3, True, encodeCEchoRQ(1), 0)
     yield "other-context", fragment(7, True, encodeCEchoRQ(1), 0)
     yield "session", RQ + echo + store + data + ReleaseRQ().encode()
     yield "roles", attrs.evolve(pdu.RQ, userInformation=UserInformation(8, roleSelections=_ROLES)).encode()
@@ -122,7 +123,8 @@ def _pdus() -> Iterator[Seed]:
         role = "requestor" if isRequestor else "acceptor"
         for number, (name, stream) in enumerate(_streams()):
             cuts = _EVERYWHERE if number % 2 else _TWICE
-            yield f"{state}-{role}-{name}", pdu.CONTROL.pack(index, pdu.ANSWERS_AT_ONCE) + cuts + stream
+            does = pdu.ANSWERS_AT_ONCE | (0, pdu.WAITS)[(number + index) // 2 % 2]
+            yield f"{state}-{role}-{name}", pdu.CONTROL.pack(index, does) + cuts + stream
             action = 1 + (number + index) % pdu.IS_LOST
             yield f"{state}-{role}-{name}-{action}", pdu.CONTROL.pack(index, action) + _TWICE + stream + stream
 
@@ -201,6 +203,8 @@ def _madeUp() -> Iterator[Seed]:
         struct.pack("<HHI", 0xFFFE, 0xE000, 4) + b"data"
     )
     yield "identity", identity
+    # The first 134 bytes are walked together, however they are cut.
+    yield "late-identity", struct.pack("<HH2sH", 8, 8, b"CS", 150) + bytes(150) + identity
     yield "nested", identity + _sequence(3)
     yield "deep", identity + _sequence(65)
     yield "open", identity + _sequence(20)[:400]

@@ -32,7 +32,7 @@ DEFAULT_CONTEXTS = tuple((SOPClassUID, EXPLICIT_VR_LITTLE_ENDIAN) for SOPClassUI
 def entity(title: str = "PYNETDICOM") -> AE:
     """Return an application entity that does not wait for ever."""
     made = AE(title)
-    made.acse_timeout = made.dimse_timeout = made.network_timeout = made.connection_timeout = 20
+    made.acse_timeout = made.dimse_timeout = made.network_timeout = made.connection_timeout = 45
     return made
 
 

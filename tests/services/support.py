@@ -296,9 +296,21 @@ class Listener(ListenerInMemory):
         configuration: Configuration | None = None,
     ) -> None:
         super().__init__(events, store, configuration)
-        eventDeadline = Deadline(self.clock, self.acceptor.configuration.eventDeadline)
-        storeDeadline = Deadline(self.clock, self.acceptor.configuration.storeDeadline)
-        self.storage = StorageService(events, store, files, memory, root, eventDeadline, storeDeadline, participants)
+        settings = self.acceptor.configuration
+        eventDeadline = Deadline(self.clock, settings.eventDeadline)
+        self.storage = StorageService(
+            events,
+            store,
+            files,
+            memory,
+            root,
+            eventDeadline,
+            Deadline(self.clock, settings.storeDeadline),
+            participants,
+            strict=settings.strict,
+            relaxations=settings.relaxations,
+            abortOnRefusal=settings.abortOnRefusal,
+        )
         self.verification = VerificationService(events, eventDeadline)
         services: Mapping[int, IDIMSEService] = {C_STORE_RQ: self.storage, C_ECHO_RQ: self.verification}
 

@@ -269,7 +269,7 @@ class LateStoreTests(LateTestCase):
             peer.store(DATA, "1.2.3")
             connection.pump()
             self.assertPasses(connection, peer, seconds)
-            self.assertEqual(self.log, ["OnStoreSetup", "open", "cancelled"])
+            self.assertEqual(self.log, ["OnStoreSetup", "open", "cancelled", "OnStoreDone"])
             self.assertTold(peer, *TOO_LONG)
             self.assertLogged(f"setting up an object: no answer within {seconds:g} s")
             self.logged.clear()

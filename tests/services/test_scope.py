@@ -173,10 +173,11 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual(self.peer.statuses[-1], 0)
         assert stored is not None
         self.assertEqual((stored.SOPClassUID, stored.transferSyntaxUID), (SOPClassUID, syntax))
-        self.assertEqual(stored.data[dataSetOffset(stored.data) :], data)
-        self.assertEqual(transferSyntaxOf(stored.data), syntax)
+        file = bytes(stored)
+        self.assertEqual(file[dataSetOffset(file) :], data)
+        self.assertEqual(transferSyntaxOf(file), syntax)
         name = SOPClassUID.encode() + b"\0" * (len(SOPClassUID) & 1)
-        self.assertIn(pack("<HH2sH", 0x0002, 0x0002, b"UI", len(name)) + name, stored.data[: -len(data)])
+        self.assertIn(pack("<HH2sH", 0x0002, 0x0002, b"UI", len(name)) + name, file[: -len(data)])
 
     def assertRefused(self, data: bytes, SOPClassUID: str, contextID: int = 1) -> None:
         self.assertIsNone(self.stored(data, SOPClassUID, contextID))
@@ -277,8 +278,9 @@ class ListenerTests(SynchronousTestCase):
             stored = self.stored(data, CT)
             self.assertEqual(self.peer.statuses, [0])
             assert stored is not None
-            self.assertEqual(stored.data[dataSetOffset(stored.data) :], data)
-            self.assertEqual((transferSyntaxOf(stored.data), stored.head.quirks), (PRIVATE_SYNTAX, ()))
+            file = bytes(stored)
+            self.assertEqual(file[dataSetOffset(file) :], data)
+            self.assertEqual((transferSyntaxOf(file), stored.head.quirks), (PRIVATE_SYNTAX, ()))
             self.assertEqual((stored.head.SOPClassUID, stored.head.SOPInstanceUID), (CT, "1.2.3"))
 
     def test_unreadableSyntax(self) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from hashlib import sha256
+from pickle import PickleBuffer
 from struct import pack
 from typing import Any
 
@@ -303,7 +305,7 @@ class RequestTests(ServiceTestCase):
         self.assertEqual(peer.statuses, [0, 0, 0xA900, 0xC000, 0x0117])
         association = self.associationOf(peer)
         self.assertEqual((association.objectsStored, association.objectsRefused), (2, 3))
-        self.assertEqual(association.bytesReceived, len(DATA) + 2 * len(odd) + len(DATA) - 100)
+        self.assertEqual(association.bytesReceived, 3 * len(DATA) + 2 * len(odd) - 100, "drained ones too")
         self.assertEqual(association.quirks, {"last value without its pad byte": 1})
 
     def test_refusalIsLogged(self) -> None:
@@ -317,6 +319,15 @@ class RequestTests(ServiceTestCase):
                 "<Association from 'A\\r\\nB' at 127.0.0.1>"
             ],
         )
+
+    def test_longInstanceIsCutInTheLog(self) -> None:
+        """64 KB of bytes that are escaped would be a line of 256 KB."""
+        peer, connection = self.listen()
+        self.command(connection, peer, storeCommand(b"\xff" * 65000))
+        self.data(connection, peer)
+        (line,) = self.logged
+        start = "object '" + "\\xff" * 64 + "'... (65000 characters) refused with 0117 ("
+        self.assertTrue(line.startswith(start), line)
 
 
 DATA_FOLLOWS = {0x0800: b"\0\0"}
@@ -392,6 +403,65 @@ class TapTests(ServiceTestCase):
         self.send(connection, peer, maximumLength=SMALL)
         self.assertEqual(seen[1:], store.sinks[0].pieces[1:])
         self.assertGreater(len(seen), 3)
+
+    def test_holdingOn(self) -> None:
+        """A watcher that keeps a buffer of the view from becoming void is dropped; slices are its own memory."""
+        kept: list[PickleBuffer] = []
+        slices: list[memoryview] = []
+        peer, connection, store = self.watch(
+            lambda view: kept.append(PickleBuffer(view)), lambda view: slices.append(view[1:])
+        )
+        self.send(connection, peer, maximumLength=SMALL)
+        self.assertEqual((peer.statuses, store.sinks[0].data), ([0], DATA))
+        self.assertEqual(len(kept), 1)
+        self.assertFailuresLogged(BufferError)
+        self.assertEqual([bytes(piece) for piece in slices], [piece[1:] for piece in store.sinks[0].pieces])
+
+    def hashed(self, status: int, data: bytes = DATA, **store: Any) -> FakeStore:
+        """Send an object and assert its status, and that a watcher saw all of it."""
+        hashed = sha256()
+
+        def OnStoreSetup(filename: str, request: Any) -> None:
+            request.tap(hashed.update)
+
+        made = self.store(**store)
+        peer, connection = self.listen(self.events(OnStoreSetup=OnStoreSetup), made)
+        self.send(connection, peer, data, maximumLength=SMALL)
+        self.assertEqual(peer.statuses, [status])
+        self.assertEqual(hashed.digest(), sha256(data).digest())
+        return made
+
+    def test_hash(self) -> None:
+        """What a watcher hashes is what was stored; a hash keeps nothing of a view."""
+        (sink,) = self.hashed(0).sinks
+        self.assertEqual(sink.data, DATA)
+
+    def test_drainedToo(self) -> None:
+        """Where a store takes no more, or nothing, and where the object turns out not to be kept."""
+        self.hashed(0xA700, open=StoreRefused(0xA700))
+        self.hashed(0xA700, open=failed(StoreRefused(0xA700)))
+        (sink,) = self.hashed(0xA700, sink={"write": StoreRefused(0xA700)}).sinks
+        self.assertEqual(len(sink.pieces), 1)
+        self.hashed(0xA700, sink={"finish": StoreRefused(0xA700)})
+        self.hashed(0xA900, dataSet("1.2.4"))
+        self.hashed(0xC000, DATA[:-2])
+
+    def test_failingWhileDrained(self) -> None:
+        calls: list[int] = []
+
+        def fail(view: memoryview) -> None:
+            calls.append(len(view))
+            raise ValueError("a tap")
+
+        def OnStoreSetup(filename: str, request: Any) -> None:
+            request.tap(fail)
+
+        for store in (self.store(open=StoreRefused(0xA700)), self.store(sink={"write": StoreRefused(0xA700)})):
+            peer, connection = self.listen(self.events(OnStoreSetup=OnStoreSetup), store)
+            self.send(connection, peer, maximumLength=SMALL)
+            self.assertEqual(peer.statuses, [0xA700])
+            self.assertFailuresLogged(ValueError)
+        self.assertEqual(calls, [SMALL - 6] * 2)
 
     def test_notOfRefusedData(self) -> None:
         seen: list[bytes] = []
@@ -496,7 +566,7 @@ class SetupTests(ServiceTestCase):
         for answer in (True, 42, b"/bytes", object()):
             for peer, _ in self.answered(answer):
                 self.assertEqual(peer.statuses, [0xA700])
-                self.assertEqual(self.log, ["OnStoreSetup"])
+                self.assertEqual(self.log, ["OnStoreSetup", "OnStoreDone"])
             failures = self.flushLoggedErrors(TypeError)
             self.assertEqual(
                 [str(failure.value) for failure in failures], [f"OnStoreSetup answered {type(answer).__name__}"] * 4
@@ -852,7 +922,13 @@ class WriteFailureTests(ServiceTestCase):
 class OutcomeTests(ServiceTestCase):
     def test_keptBesideAnother(self) -> None:
         """Somebody will want to know that one UID stands for two objects."""
-        for outcome, times in ((Outcome.NEW, 0), (Outcome.IDENTICAL, 0), (Outcome.KEPT_BOTH, 1)):
+        for outcome, said in (
+            (Outcome.NEW, None),
+            (Outcome.IDENTICAL, None),
+            (Outcome.KEPT_BOTH, "kept beside it"),
+            (Outcome.REPLACED, "replaced by this one"),
+            (Outcome.KEPT_FIRST, "it stays and this one is dropped"),
+        ):
 
             def finish(head: Head, outcome: Outcome = outcome) -> StoredObject:
                 return StoredObject("/store/1.dcm", 1, head, outcome)
@@ -860,7 +936,11 @@ class OutcomeTests(ServiceTestCase):
             peer, connection = self.listen(store=self.store(sink={"finish": finish}))
             self.send(connection, peer)
             self.assertEqual(peer.statuses, [0])
-            self.assertLogged("another object has the UID '1.2.3': kept beside it for <Association from 'PEER'", times)
+            lines = [line for line in self.logged if "another object has the UID" in line]
+            self.logged.clear()
+            self.assertEqual(len(lines), said is not None)
+            if said is not None:
+                self.assertIn(f"another object has the UID '1.2.3': {said} for <Association from 'PEER'", lines[0])
 
 
 class FinishFailureTests(ServiceTestCase):
@@ -1079,7 +1159,7 @@ class LostTests(ServiceTestCase):
             self.command(connection, peer, storeCommand())
             self.end(peer, connection, end)
             self.assertEqual(cancelled, [opening], name)
-            self.assertEqual(self.log, ["OnStoreSetup", "open", "OnAssocEnd"])
+            self.assertEqual(self.log, ["OnStoreSetup", "open", "OnStoreDone", "OnAssocEnd"])
 
     def test_refusedData(self) -> None:
         for name, end in self.ways().items():
@@ -1126,7 +1206,7 @@ class LostTests(ServiceTestCase):
         self.assertEqual(peer.statuses, [])
 
     def test_writing(self) -> None:
-        """The write that is under way is let return, then all is undone; whether it failed does not matter."""
+        """The write that is under way is cancelled, then all is undone; what still comes of it does not matter."""
         for end in self.ways().values():
             for outcome in (None, StoreRefused(0xA700)):
                 writing: Deferred[None] = Deferred()
@@ -1136,10 +1216,10 @@ class LostTests(ServiceTestCase):
                 peer.send(FRAGMENTS[: SMALL + 6])
                 connection.pump()
                 self.end(peer, connection, end)
-                self.assertEqual(self.log, ["OnStoreSetup", "open", "write"])
+                self.assertEqual(self.log, ["OnStoreSetup", "open", "write", "abort", "OnStoreDone", "OnAssocEnd"])
                 writing.errback(outcome) if outcome else writing.callback(None)
                 connection.pump()
-                self.assertEqual(self.log[3:], ["abort", "OnStoreDone", "OnAssocEnd"])
+                self.assertEqual(len(self.log), 6)
 
     def test_finishing(self) -> None:
         """Wholly received: it is stored, and kept if the application says so, though nobody is told."""

@@ -7,7 +7,7 @@ import shutil
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.stores import directories
+from dcxtwisted.stores import directories, synchronizing
 from dcxtwisted.stores.directories import Directories
 
 
@@ -16,13 +16,13 @@ class SettleTests(SynchronousTestCase):
         self.root = os.path.abspath(self.mktemp())
         os.makedirs(f"{self.root}/a/b")
         self.synchronized: list[str] = []
-        real = directories.synchronize
+        real = synchronizing.synchronizeDirectory
 
         def synchronize(directory: str) -> tuple[int, int]:
             self.synchronized.append(os.path.relpath(directory, self.root))
             return real(directory)
 
-        self.patch(directories, "synchronize", synchronize)
+        self.patch(directories, "synchronizeDirectory", synchronize)
         self.directories = Directories(self.root, True)
 
     def settled(self) -> list[str]:

@@ -14,11 +14,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
+from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IStoreSink, Outcome
+from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.stores import directories
-from dcxtwisted.stores import file as fileModule
-from dcxtwisted.stores.file import FileSink, FileStore
+from dcxtwisted.stores import sink as sinkModule
+from dcxtwisted.stores.file import FileStore
+from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 from tests.stores.filestores import (
     DATA,
@@ -188,7 +191,7 @@ class SynchronizeTests(FileStoreTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(fileModule, "_SYNCHRONIZED_EVERY", 1000)
+        self.patch(sinkModule, "_SYNCHRONIZED_EVERY", 1000)
         self.pool = ManualPool()
         self.store = self.makeStore(inPool=self.pool)
         self.pool.runAll()
@@ -319,10 +322,52 @@ class SlowTests(FileStoreTestCase):
         self.assertNoResult(finishing)
         self.pool.runOne()
         self.assertEqual(self.successResultOf(finishing).size, len(DATA))
+        before = openDescriptors()
         sink.keep()
+        self.assertEqual(openDescriptors(), before)
+        self.pool.runOne()
+        self.assertEqual(len(openDescriptors()), len(before) - 1)
         self.assertTrue(self.content().endswith(DATA))
-        # Another object is not concerned.
-        self.put(self.store, dataSet("1.2.9"))
+
+    def test_otherObjects(self) -> None:
+        """So do those of all others, also of those that are open already, for ten seconds."""
+        others = [self.openSink(self.store) for _ in range(2)]
+        self.assertIsNone(others[0].write(memoryview(DATA[:10])))
+        self.slow(os, "writev", 0.021)
+        sink = self.receive(self.store)
+        for other in others:
+            waiting = other.write(memoryview(DATA))
+            assert waiting is not None
+            self.pool.runOne()
+            self.successResultOf(waiting)
+        self.assertIsInstance(self.openAndAbort(), Deferred)
+        self.clock.advance(10)
+        self.assertIsInstance(self.openAndAbort(), FileSink)
+        for each in (sink, *others):
+            aborting = each.abort()
+            self.pool.runAll()
+            self.successResultOf(aborting)
+
+    def test_stillSlow(self) -> None:
+        """What is slow in the pool is not tried elsewhere."""
+        for name in ("open", "writev"):
+            self.slow(os, "open", 0.021)
+            self.openAndAbort()
+            self.clock.advance(9)
+            self.slow(os, name, 0.021)
+            opening = self.store.open(StoreRequest("1.2.3"))
+            assert isinstance(opening, Deferred)
+            self.pool.runOne()
+            sink = self.successResultOf(opening)
+            waiting = sink.write(memoryview(DATA))
+            assert waiting is not None
+            self.pool.runOne()
+            self.successResultOf(waiting)
+            self.clock.advance(9)
+            self.assertIsInstance(self.openAndAbort(), Deferred)
+            sink.abort()
+            self.pool.runAll()
+            self.clock.advance(10)
 
     def test_quickEnough(self) -> None:
         """Up to 20 ms all stays where it is."""
@@ -637,6 +682,7 @@ class FaultTests(FileStoreTestCase):
                 self.assertRefusal(error, "disk full", cause)
                 self.assertEqual(self.files(), self.before, what)
                 self.assertEqual(openDescriptors(), descriptors, what)
+                self.clock.advance(store.probeInterval)
                 self.put(store)
                 for left in self.files():
                     os.unlink(os.path.join(self.root, left))
@@ -650,6 +696,7 @@ class FaultTests(FileStoreTestCase):
                 self.failing(module, name, cause, when)
                 self.assertRefusal(self.attempt(store, StoreRequest("1.2.3")), comment, cause)
                 setattr(module, name, self.real[module, name])
+                self.clock.advance(store.probeInterval)
 
     def test_fsyncOnce(self) -> None:
         """A failed fsync is not tried again, not even for the error's own clearing up."""
@@ -730,6 +777,29 @@ class ThreadTests(TestCase):
         gc.collect()
         after = [path for path in openDescriptors().values() if path.startswith("/")]  # no pipes of the reactor
         self.assertEqual([path for path in after if path not in before.values()], [])
+
+    async def test_crowdOfRivals(self) -> None:
+        """So it is whatever the operator chose: one object stands, whole, and nothing is left of the others."""
+        names = {
+            Duplicates.REPLACE: Outcome.REPLACED,
+            Duplicates.KEEP_FIRST: Outcome.KEPT_FIRST,
+            Duplicates.REFUSE: StoreRefused,
+        }
+        for duplicates, expected in names.items():
+            for unnamedFiles in (True, False):
+                store = self.makeStore(duplicates=duplicates, unnamedFiles=unnamedFiles)
+                datas = [dataSet("1.2.3", fill=bytes([number])) for number in range(6)]
+                results = await DeferredList(
+                    [Deferred.fromCoroutine(self.put(store, data)) for data in datas], consumeErrors=True
+                )
+                outcomes = [result if success else getattr(result, "type", None) for success, result in results]
+                self.assertEqual((outcomes.count(Outcome.NEW), outcomes.count(expected)), (1, 5))
+                await store.stop()
+                found = [os.path.join(where, name) for where, _, names in os.walk(store.root) for name in names]
+                self.assertEqual(len(found), 1)
+                with open(found[0], "rb") as file:
+                    content = file.read()
+                self.assertIn(content[dataSetOffset(content) :], datas)
 
     async def test_stop(self) -> None:
         """Stopping ends the threads; starting again works; what is left over is still cleared up."""

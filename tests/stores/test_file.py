@@ -14,24 +14,27 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import LocalProtocolError, StoreRefused
 from dcxtwisted.interfaces import IFileStore, Outcome
-from dcxtwisted.stores import publishing
+from dcxtwisted.stores import standing
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf, storedBy
-from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase, ManualPool
+from tests.stores.filestores import DATA, LONGER, NAME, OTHER, FileStoreTestCase, ManualPool, diskFull
 
 
 class _FileStoreContract(StoreContract):
     durable = True
     unnamedFiles = True
+    duplicates = Duplicates.KEEP_BOTH
 
     def makeStore(self) -> FileStore:
         store = FileStore(
             self.mktemp(),  # type: ignore[attr-defined]  # trial's
             durable=self.durable,
+            duplicates=self.duplicates,
             unnamedFiles=self.unnamedFiles,
             reactor=reactor,
         )
@@ -240,6 +243,108 @@ class NameTests(FileStoreTestCase):
         self.assertFalse(os.path.exists(self.root))
 
 
+class OtherUIDsTests(FileStoreTestCase):
+    """Objects whose data set is not what the command announced, where that is tolerated."""
+
+    def assertStored(self, request: StoreRequest, data: bytes, name: str) -> None:
+        """Store an object and assert that its file names what the data set does."""
+        stored = self.put(self.store, data, request=request)
+        self.assertEqual((stored.filename, stored.size), (os.path.join(self.root, name), len(data)))
+        head = headOf(data)
+        as_ = StoreRequest(head.SOPInstanceUID, head.SOPClassUID)
+        self.assertEqual(self.content(name), leadOf(as_) + data)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.makeStore()
+
+    def test_longerAndShorter(self) -> None:
+        """File meta and path follow the data set, whatever lengths are to be made up for."""
+        for uid in ("1", "1.2.3", "1.2.4", "1.2.3.4.5", "1." + "2" * 62):
+            for command in ("1.2.3", "1.2.4", "1." + "3" * 62, "1" * 500):
+                data = dataSet(uid, StudyInstanceUID="1.2.4", SeriesInstanceUID=f"1.{len(command)}.{command[-1]}")
+                name = f"1.2.4/1.{len(command)}.{command[-1]}/{uid}.dcm"
+                self.assertStored(StoreRequest(command), data, name)
+
+    def test_large(self) -> None:
+        """Of several blocks, the last one not whole; written short, too."""
+        pwrite = os.pwrite
+        for limit in (1 << 30, 700_001):
+            self.patch(os, "pwrite", lambda fd, data, at, limit=limit: pwrite(fd, data[:limit], at))
+            for command in ("1", "1." + "2" * 62):
+                fill = bytes(range(256)) * 16384
+                data = dataSet("1.2.3", SeriesInstanceUID=f"{limit}.{command[-1]}", size=1) + fill[:3_500_000]
+                self.assertStored(StoreRequest(command), data, f"1.2.826.0.1.2/{limit}.{command[-1]}/1.2.3.dcm")
+
+    def test_replacing(self) -> None:
+        """It is the UID of the data set that says which object is another one of the same."""
+        store = self.makeStore(duplicates=Duplicates.REPLACE)
+        self.put(store, request=StoreRequest("1.2.3"))
+        self.assertEqual(self.put(store, OTHER, request=StoreRequest("1.9")).outcome, Outcome.REPLACED)
+        self.assertEqual(self.files(), [NAME])
+        self.assertEqual(self.content(), leadOf(StoreRequest("1.2.3")) + OTHER)
+
+    def test_class(self) -> None:
+        self.assertStored(StoreRequest("1.2.3", "1.2.840.10008.5.1.4.1.1.2"), DATA, NAME)
+
+    def test_identical(self) -> None:
+        """The same object under another announcement is the same object."""
+        self.put(self.store, request=StoreRequest("1.2.3"))
+        self.assertEqual(self.put(self.store, request=StoreRequest("1.9")).outcome, Outcome.IDENTICAL)
+        self.assertEqual(self.put(self.store, OTHER, request=StoreRequest("1.9")).outcome, Outcome.KEPT_BOTH)
+        self.assertEqual(self.files(), [NAME, NAME.replace(".dcm", "~1.dcm")])
+        for name in self.files():
+            self.assertTrue(self.content(name).startswith(leadOf(StoreRequest("1.2.3"))))
+
+    def test_noData(self) -> None:
+        sink = self.openSink(self.store, StoreRequest("1.2.3.4"))
+        self.assertEqual(self.finish(sink).size, 0)
+        sink.keep()
+        self.assertEqual(self.content(), leadOf(StoreRequest("1.2.3")))
+
+    def test_failing(self) -> None:
+        """Nothing is left, and the sender is told that it was the disk."""
+        failures: list[Any] = [lambda *args: 0, lambda *args: self.raiseFull()]
+        for fake in failures:
+            sink = self.receive(self.store, request=StoreRequest("1.2.3.4"))
+            patch = self.patch(os, "pwrite", fake)
+            error = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
+            patch.restore()
+            self.assertEqual(error.status, 0xA700)
+            self.assertEqual(self.files(), [])
+
+    def raiseFull(self) -> None:
+        raise diskFull()
+
+    def test_abort(self) -> None:
+        """While it is being rewritten: nothing is published."""
+        pool = ManualPool()
+        store = self.makeStore(inPool=pool)
+        pool.runAll()
+        sink = self.receive(store, request=StoreRequest("1.2.3.4"))
+        finishing = storedBy(sink, headOf(DATA))
+        aborting = sink.abort()
+        pool.runAll()
+        self.failureResultOf(finishing, StoreRefused)
+        self.successResultOf(aborting)
+        self.assertEqual(self.files(), [])
+        stopping = store.stop()
+        pool.runAll()
+        self.successResultOf(stopping)
+
+
+class WorkingDirectoryOtherUIDsTests(OtherUIDsTests):
+    """The same without unnamed files."""
+
+    unnamedFiles = False
+
+
+class QuickOtherUIDsTests(OtherUIDsTests):
+    """The same without synchronizing."""
+
+    durable = False
+
+
 class StartTests(FileStoreTestCase):
     """Starting a store."""
 
@@ -318,7 +423,7 @@ class DuplicateTests(FileStoreTestCase):
 
     def test_tooMany(self) -> None:
         """The names for one UID come to an end; nothing is left of the object too much."""
-        self.patch(publishing, "_MOST_VARIANTS", 3)
+        self.patch(standing, "_MOST_VARIANTS", 3)
         store = self.makeStore()
         for fill in (b"1", b"2", b"3"):
             self.put(store, dataSet("1.2.3", fill=fill))
@@ -385,7 +490,11 @@ class DuplicateTests(FileStoreTestCase):
         """A name that comes and goes is tried again later."""
         store = self.makeStore(heldDeadline=0.05)
         self.put(store)
-        self.patch(publishing, "_standsAt", lambda fd, filename: False)
+
+        def vanished(filename: str) -> None:
+            raise FileNotFoundError
+
+        self.patch(standing.StandingFile, "hold", vanished)
         finishing = storedBy(self.receive(store), headOf(DATA))
         self.clock.pump([0.02] * 2)
         self.assertNoResult(finishing)

@@ -123,7 +123,7 @@ class LifeTests(_WorkingTestCase):
     def test_otherFileSystem(self) -> None:
         """It will not where another file system is mounted in the store."""
         store = self.makeStore()
-        self.patch(store, "_isInRoot", lambda directory: directory == self.root)
+        self.patch(store._working, "baseOf", lambda directory: directory)
         sink = self.receive(store, at=os.path.join(self.root, "d", "x"))
         self.assertEqual(os.listdir(os.path.join(self.root, "d")), [".incoming"])
         self.successResultOf(sink.abort())
@@ -143,14 +143,14 @@ class SweepTests(_WorkingTestCase):
         """The number of files is told."""
         self.leave()
         self.leave(_OTHER)
-        self.assertEqual(WorkingDirectories(self.root).sweep(), 4)
-        self.assertEqual(WorkingDirectories(self.root).sweep(), 0)
+        self.assertEqual(WorkingDirectories(self.root).sweep(), (4, 0))
+        self.assertEqual(WorkingDirectories(self.root).sweep(), (0, 0))
 
     def test_unnamedToo(self) -> None:
         """So it is where this process needs none."""
         self.leave()
         self.makeStore(unnamedFiles=True)
-        self.assertEqual(os.listdir(self.incoming), [])
+        self.assertEqual(os.listdir(self.root), [])
 
     def test_inPool(self) -> None:
         """The start does not wait for it."""

@@ -787,6 +787,18 @@ class DataTests(SynchronousTestCase):
         core.feed(struct.pack(">BxL", 4, 101 + MIB))
         self.assertEqual(drained(core), [Transmit(abortBytes(2, 6)), ABORTED, START])
 
+    def test_discard(self) -> None:
+        """What is stored is let go at once, and nothing more is taken."""
+        core = AssociationCore(MAXIMUM)
+        core.connectionMade()
+        drained(core)
+        core.feed(RQ.encode()[:50])
+        self.assertEqual((drained(core), core.insidePDU), ([], True))
+        core.discard()
+        self.assertFalse(core.insidePDU)
+        core.feed(RQ.encode()[50:] + RQ.encode())
+        self.assertEqual((drained(core), core.insidePDU), ([], False))
+
     def test_insidePDU(self) -> None:
         core = coreIn("Sta6")
         insides = []

@@ -224,6 +224,15 @@ class ParseTests(SynchronousTestCase):
 class ResponseTests(SynchronousTestCase):
     """`Request.response` and what it encodes to."""
 
+    def test_whatIsNoUIDByFar(self) -> None:
+        """2 KB of both are sent back; more is not, or the answer to 64 KB may be 32,000 PDUs."""
+        response = messages.Response(1, 0x8001, 7, 0x0117, b"1" * 1000, b"2" * 1048)
+        self.assertIn(b"1" * 1000, response.encode())
+        self.assertIn(b"2" * 1048, response.encode())
+        for pair in ((b"1" * 1000, b"2" * 1049), (b"1" * 65000, b""), (b"", b"2" * 65000)):
+            response = messages.Response(1, 0x8001, 7, 0x0117, *pair)
+            self.assertEqual(response.encode(), messages.Response(1, 0x8001, 7, 0x0117).encode())
+
     def test_store(self) -> None:
         response = storeRequest().response(0x0000)
         self.assertEqual(response, messages.Response(3, messages.C_STORE_RSP, 7, 0x0000, CLASS, INSTANCE))

@@ -317,6 +317,17 @@ class ContextTests(SynchronousTestCase):
         self.assertEqual(list(outcome.proposed), IDs)
         self.assertEqual(list(outcome.contexts), [ID for ID in IDs if ID % 5 not in (1, 3)])
 
+    def test_longNamesAreNotKept(self) -> None:
+        """What was refused is remembered as long as the association is up, but not by all of a 64 KB name."""
+        long = "1." + "2" * 60000
+        outcome = accepted(proposing(PresentationContextProposal(1, long, (IMPLICIT,))))
+        self.assertEqual(outcome.proposed, {1: long[:64]})
+        outcome = accepted(
+            proposing(PresentationContextProposal(1, long, (EXPLICIT,))),
+            attrs.evolve(SUPPORTED, transferSyntaxes=everything),
+        )
+        self.assertEqual(outcome.contexts, {1: AcceptedContext(1, long, EXPLICIT)})
+
     def test_allRefused(self) -> None:
         """An association on which nothing can be sent is accepted all the same."""
         outcome = accepted(proposing(PresentationContextProposal(1, FIND, (IMPLICIT,))))

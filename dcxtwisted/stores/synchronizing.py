@@ -1,0 +1,82 @@
+"""
+What is written, made durable; and what is remembered where that failed.
+
+After a failed fsync a system may have dropped what it could not write, and say of the next one that all is well: what
+has failed once is not asked again.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL
+from typing import Final
+
+# Files remembered as not durable, some 200 bytes each.
+_MOST_DOUBTS: Final = 4096
+
+
+class NotSynchronized(OSError):
+    """What was written may not be on the disk, whatever a second attempt would say."""
+
+
+def synchronizeFile(fd: int) -> None:
+    """
+    Make a file durable, its data and what is needed to find them.
+
+    :raises NotSynchronized: it may never be.
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise NotSynchronized(error.errno, error.strerror) from error
+
+
+def synchronizeData(fd: int) -> None:
+    """
+    Have what is written to a file so far on the disk.
+
+    :raises NotSynchronized: it may never be.
+    """
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        raise NotSynchronized(error.errno, error.strerror) from error
+
+
+def synchronizeDirectory(directory: str) -> tuple[int, int]:
+    """
+    Make the entries of a directory durable; return its device and inode.
+
+    :raises NotSynchronized: they may never be.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(fd)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != EINVAL:  # what a file system says that has nothing to synchronize in directories
+                raise NotSynchronized(error.errno, error.strerror) from error
+    finally:
+        os.close(fd)
+    return status.st_dev, status.st_ino
+
+
+class Doubts:
+    """Files that stand under a name and may not be durable. A file that got the number of one is doubted too."""
+
+    def __init__(self) -> None:
+        self._identities: dict[tuple[int, int], None] = {}
+
+    def add(self, identity: tuple[int, int]) -> None:
+        """Doubt a file, by its device and inode; where there are too many, forget the first."""
+        self._identities[identity] = None
+        if len(self._identities) > _MOST_DOUBTS:
+            del self._identities[next(iter(self._identities))]
+
+    def remove(self, identity: tuple[int, int]) -> None:
+        """Its file is gone."""
+        self._identities.pop(identity, None)
+
+    def __contains__(self, identity: tuple[int, int]) -> bool:
+        return identity in self._identities

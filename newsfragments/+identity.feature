@@ -1,0 +1,1 @@
+Checks of an object can be relaxed for a sender: ``relaxations`` by calling AE title. ``strict`` refuses a SOP class that is not the presentation context's, ``abortOnRefusal`` aborts an association in place of draining a refused object.

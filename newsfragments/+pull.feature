@@ -1,0 +1,1 @@
+The SDK's calls, each of which returns a Deferred: ``WaitForConnection`` and ``WaitForCommand``, on the accepter and on each association; ``StopListener``, ``StoreDirectory`` and ``NextStorageResponseStatus``. ``DCXACC`` provides ``IDCXACC``.
