@@ -5,8 +5,10 @@ The README keeps what it says: its programs run, its options are those that ther
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from functools import cache
 from http.client import HTTPConnection
@@ -25,6 +27,7 @@ from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.tap import Options
+from tests.interop.dcmtk import requireProgram
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
 
@@ -82,6 +85,31 @@ class CommandLineTests(SynchronousTestCase):
             "TakeStoredObject",
         )
         self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
+
+
+class TLSTests(SynchronousTestCase):
+    """The example, from a certificate to a first object."""
+
+    def test_example(self) -> None:
+        section = readme().partition("\nTLS\n---\n")[2].partition("\n\n\n")[0]
+        (certificate, secured, sent, *_) = re.findall(
+            r"^    ((?:openssl req|twistd|storescu) .*)$", section, re.MULTILINE
+        )
+        if not all(map(shutil.which, ("openssl", "storescu"))):
+            raise SkipTest("openssl or storescu is not installed")
+        directory = directoryFor(self)
+        subprocess.run(shlex.split(certificate), cwd=directory, check=True, capture_output=True, timeout=60)
+        options = shlex.split(secured)[3:]
+        self.assertEqual(options[:2], ["--tls-port", "2762"])
+        program = twistd(self, directory, "--tls-port", "tcp:0:interface=127.0.0.1", *options[2:])
+        port = program.waitFor(r"listening on 127\.0\.0\.1:(\d+) with TLS")[1]
+        program.waitFor("send a first object with: storescu \\+tla ")
+        file = str(get_testdata_file("CT_small.dcm"))
+        command = sent.replace("2762", port).replace("FILE.dcm", file).split()
+        command[0] = requireProgram("storescu")
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60)
+        (stored,) = directory.rglob("*.dcm")
+        self.assertGreater(stored.stat().st_size, 30_000)
 
 
 class StructureTests(SynchronousTestCase):

@@ -1,0 +1,1 @@
+TLS after the secure connection profiles of PS3.15 (``--tls-port``, ``SecurityContext``): clients by CA, by thumbprint or any, revocation lists, and all of it read again on SIGHUP (``DCXACC.reload``). ``IAssociation.security`` tells who is there.
