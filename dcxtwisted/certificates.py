@@ -51,7 +51,8 @@ def _parsed(path: str, what: str, contents: str, parse: Callable[[bytes], _T]) -
         return parse(data)
     except SecurityError:
         raise
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:
+        # ValueError most often, but not of all that cryptography does not like.
         # With a block of that kind in it the parser has something to say of it.
         detail = f" that can be read: {error}" if f" {contents}-----".encode() in data else ""
         raise SecurityError(f"{what} {path}: not a PEM file with a {_CONTENTS[contents]}{detail}") from error
@@ -112,8 +113,8 @@ def subjectOf(certificate: x509.Certificate) -> str:
     """Return the subject as text (RFC 4514); '' where it has none, or none that can be read."""
     try:
         return certificate.subject.rfc4514_string()
-    except ValueError:
-        return ""  # of a peer, which may put anything there
+    except Exception:
+        return ""  # of a peer, which may put anything there; cryptography raises whatever fits that
 
 
 def subjectAlternativeNames(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -121,8 +122,8 @@ def subjectAlternativeNames(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return tuple(f"{_KINDS[type(name)]}:{name.value}" for name in names if type(name) in _KINDS)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return ()  # of a peer, likewise
+    except Exception:
+        return ()  # there are none, or of a peer, likewise
 
 
 _KINDS: Final[dict[type, str]] = {
@@ -168,7 +169,7 @@ def _weaknessOf(certificate: x509.Certificate) -> str:
     """Return what falls short of the profiles, '' where nothing does."""
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm) as error:  # a curve that OpenSSL has not, say
         return f"its key cannot be read: {error}"
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _SMALLEST_RSA:

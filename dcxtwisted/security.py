@@ -263,8 +263,8 @@ def _verification(hasTrusted: bool, accepted: frozenset[str]) -> Callable[[SSL.C
     def isAccepted(connection: SSL.Connection, shown: X509, error: int, depth: int, isGood: int) -> bool:
         try:
             certificate = shown.to_cryptography()
-        except ValueError as malformed:
-            # OpenSSL is more patient than cryptography.
+        except Exception as malformed:
+            # OpenSSL is more patient than cryptography, which raises whatever fits what it does not like.
             connection.set_app_data(f"its certificate is refused: it cannot be read: {malformed}")
             return False
         if not isGood and not _isPassedOver(error, depth, hasTrusted):

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtensionOID
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.certificates import (
@@ -244,6 +245,15 @@ class NameTests(CertificateTestCase):
             ("DNS:ct.example", "IP:192.0.2.1", "URI:urn:ct", "email:ct@example.org"),
         )
         self.assertEqual(subjectAlternativeNames(self.authority.issue("x").certificate), ())
+
+    def test_unknownNames(self) -> None:
+        """What cryptography cannot read is left out, and raises nothing."""
+        x400Address = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = self.authority.certificate.subject
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 1, self.now, self.now + timedelta(1))
+        certificate = builder.add_extension(x400Address, critical=False).sign(key, hashes.SHA256())
+        self.assertEqual(subjectAlternativeNames(certificate), ())
 
     def test_inTheLog(self) -> None:
         """On one line, in ASCII, whatever is in them."""

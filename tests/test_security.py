@@ -4,13 +4,16 @@ What TLS is to be: the profiles, whose certificates are accepted, and reading al
 
 from __future__ import annotations
 
+import warnings
 from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -232,6 +235,23 @@ class ClientCertificateTests(TLSListenerTestCase):
         ):
             self.refusedAs("ct", why, issued)
         self.assertRefused(self.client(self.authority.issue("ct", key=small), version=TLS12), "")
+
+    def test_unreadable(self) -> None:
+        """OpenSSL takes a certificate of version 4 for one, cryptography does not: a refusal, and no traceback."""
+        self.secure(**self.trust())
+        issued = self.authority.issue("ct")
+        DER = issued.certificate.public_bytes(Encoding.DER)
+        version = bytes.fromhex("a003020102")
+        forged: Any = load_certificate(FILETYPE_ASN1, DER.replace(version, version[:-1] + b"\x03", 1))
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it has to be pyOpenSSL's own, which takes it
+            context.use_certificate(forged)
+        context.use_privatekey(issued.key)
+        client = Client()
+        client._context = context
+        self.assertRefused(client, "its certificate is refused: it cannot be read: ")
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_chain(self) -> None:
         """Through an intermediate CA that the client brings along; through one that is no CA it does not go."""
