@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from os.path import abspath
 from typing import Any, Final
 
 import attrs
@@ -286,6 +287,20 @@ def _isPassedOver(error: int, depth: int, hasTrusted: bool) -> bool:
     return depth > 0 or error not in _IN_ANY_CASE
 
 
+def _whereverItGoes(security: SecurityContext) -> SecurityContext:
+    """Return the same with absolute paths."""
+    return attrs.evolve(
+        security,
+        certificate=abspath(security.certificate),
+        key=security.key and abspath(security.key),
+        trusted=[abspath(path) for path in security.trusted],
+        revocationLists=[abspath(path) for path in security.revocationLists],
+        acceptedThumbprints=[
+            f"@{abspath(each[1:])}" if each.startswith("@") else each for each in security.acceptedThumbprints
+        ],
+    )
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerSecurity:
     """
@@ -298,7 +313,8 @@ class ServerSecurity:
         """
         :raise SecurityError: what was given cannot be used.
         """
-        self._security = security
+        # A reload finds the same files, wherever the process has gone meanwhile, as twistd --rundir has it do.
+        self._security = security = _whereverItGoes(security)
         self._now = now
         self._use(_opened(security, now()))
 

@@ -4,6 +4,7 @@ What TLS is to be: the profiles, whose certificates are accepted, and reading al
 
 from __future__ import annotations
 
+import os
 import warnings
 from datetime import timedelta
 from typing import Any
@@ -98,7 +99,7 @@ class OpeningTests(TLSListenerTestCase):
     def test_bad(self) -> None:
         good = self.authority.issue("listener")
         for settings, said in (
-            ({"trusted": "none.pem"}, "CA certificate none.pem: No such file or directory"),
+            ({"trusted": "/none.pem"}, "CA certificate /none.pem: No such file or directory"),
             ({"acceptedThumbprints": "12"}, "a thumbprint is 64 hexadecimal digits (SHA-256), not '12'"),
             (
                 {"acceptedThumbprints": "@" + self.files.raw("empty", b"# none\n")},
@@ -373,6 +374,23 @@ class ReloadTests(TLSListenerTestCase):
         self.files.write("crl.pem", self.authority.revoke(issued))
         self.security.prepare()()
         self.assertRefused(client, "its certificate 'CN=ct' is refused: it is revoked")
+
+    def test_elsewhere(self) -> None:
+        """The process may have changed its directory."""
+        context = self.contextFor()
+        thumbprints = "@" + os.path.relpath(self.files.raw("list", b"1" * 64))
+        self.security = ServerSecurity(
+            SecurityContext(
+                certificate=os.path.relpath(context.certificate),
+                key=os.path.relpath(context.key),
+                trusted=os.path.relpath(self.files.write("ca.pem", self.authority)),
+                revocationLists=os.path.relpath(self.files.write("crl.pem", self.authority.revoke())),
+                acceptedThumbprints=thumbprints,
+            )
+        )
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/")
+        self.assertIn("CN=listener", self.security.prepare()())
 
     def test_expiredMeanwhile(self) -> None:
         self.secure()
