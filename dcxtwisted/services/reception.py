@@ -113,13 +113,11 @@ class Reception:
         except Exception:
             self._notStored(Failure(), "the store")
             return
-        if isinstance(finishing, StoredObject):
-            self._stored(finishing)
-        elif isinstance(finishing, Deferred):
+        if isinstance(finishing, Deferred):
             finished = self._service.storeDeadline.of(finishing, "finishing an object")
-            finished.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
+            finished.addCallbacks(self._finished, self._notStored, errbackArgs=("the store",))
         else:
-            self._notStored(Failure(TypeError(f"a sink finished with {type(finishing).__name__}")), "the store")
+            self._finished(finishing)
 
     def dataLost(self) -> None:
         """See ``IDataSetReceiver.dataLost``."""
@@ -156,6 +154,11 @@ class Reception:
         return self._cleared
 
     # Success, so far
+
+    def _finished(self, stored: object) -> object:
+        if isinstance(stored, StoredObject):
+            return self._stored(stored)
+        return self._notStored(Failure(TypeError(f"a sink finished with {type(stored).__name__}")), "the store")
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored

@@ -978,7 +978,13 @@ class FinishFailureTests(ServiceTestCase):
 
     def test_withSomethingElse(self) -> None:
         """An answer that tells of no object is a mistake of the sink; the association goes on."""
-        for answer, name in ((lambda head: None, "NoneType"), (lambda head: "/a/file", "str")):
+        answers = (
+            (lambda head: None, "NoneType"),
+            (lambda head: "/a/file", "str"),
+            (lambda head: succeed(None), "NoneType"),
+            (lambda head: succeed("/a/file"), "str"),
+        )
+        for answer, name in answers:
             peer, connection = self.listen(store=self.store(sink={"finish": answer}))
             self.send(connection, peer)
             self.assertEqual(self.log[2:], ["write", "finish", "abort", "OnStoreDone"])
