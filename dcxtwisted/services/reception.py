@@ -18,7 +18,7 @@ from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.identity import checked
-from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
+from dcxtwisted.services.refusals import FORCED, UNFIT_STATUSES, refusalFrom
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
@@ -201,7 +201,7 @@ class Reception:
             return self._keep(SUCCESS)
         if answer is False:
             return self._undo(StoreRefused(CANNOT_UNDERSTAND))
-        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in PENDING_STATUSES:
+        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in UNFIT_STATUSES:
             return self._keep(answer) if keepsObject(answer) else self._undo(StoreRefused(answer))
         shown = str(answer) if isinstance(answer, int) else type(answer).__name__
         _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)
