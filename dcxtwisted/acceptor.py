@@ -35,7 +35,7 @@ from dcxtwisted.interfaces import (
 )
 from dcxtwisted.pull import PullPort
 from dcxtwisted.security import SecurityContext, ServerSecurity
-from dcxtwisted.services.refusals import PENDING_STATUSES
+from dcxtwisted.services.refusals import UNFIT_STATUSES
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
@@ -235,7 +235,7 @@ class DCXACC(Service):
 
     @NextStorageResponseStatus.setter
     def NextStorageResponseStatus(self, status: int | None) -> None:
-        if status is not None and (not 0 <= status <= 0xFFFF or status in PENDING_STATUSES):
+        if status is not None and (not 0 <= status <= 0xFFFF or status in UNFIT_STATUSES):
             raise ValueError(f"not the status of a last response: {status!r}")
         self._storage.nextStatus = status
 

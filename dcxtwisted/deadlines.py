@@ -67,7 +67,10 @@ class Deadline:
         same is waited for no longer; what comes of it is dropped, and logged where it is a failure.
 
         :param what: what is waited for, for the log.
+        :raises TypeError: it is no Deferred, but what code of others answered in place of one.
         """
+        if not isinstance(awaited, Deferred):
+            raise TypeError(f"{what}: {type(awaited).__name__} in place of a Deferred")
         return _Wait(self._clock, self._seconds, awaited, what).told
 
 

@@ -283,8 +283,10 @@ class IObjectInMemory(Interface):
     """
 
     data: memoryview = Attribute("The file, read-only; not copied. A large one may be in a mapped file.")
-    SOPClassUID: str = Attribute("Affected SOP Class UID of the command, padding removed.")
-    SOPInstanceUID: str = Attribute("Affected SOP Instance UID of the command, likewise; safe in a path.")
+    SOPClassUID: str = Attribute("SOP Class UID of the data set, padding removed.")
+    SOPInstanceUID: str = Attribute(
+        "SOP Instance UID of the data set, likewise; safe in a path, except where that check is relaxed for the sender."
+    )
     transferSyntaxUID: str = Attribute("The transfer syntax of the data set.")
     messageID: int = Attribute("Message ID of the command.")
     callingAETitle: str = Attribute("As ``IAssociation.callingAETitle``.")
@@ -337,6 +339,9 @@ class IStore(Interface):
     def open(request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         """
         Return an ``IStoreSink`` for one object, or a Deferred of one. Raise or fail with StoreRefused to refuse.
+
+        The Deferred is cancelled where it takes too long, or the association is over: what is opened all the same is
+        then the store's to abort.
 
         :param request: ``IStoreRequest``.
         """

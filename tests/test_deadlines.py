@@ -5,6 +5,7 @@ Timers: what is called when, and that nothing is left on the clock.
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
@@ -102,6 +103,15 @@ class DeadlineTests(SynchronousTestCase):
         self.awaited.callback("done")
         self.assertEqual(self.successResultOf(self.told), "done")
         self.assertEqual(self.successResultOf(Deadline(self.clock, 15).of(succeed("it"), "it")), "it")
+
+    def test_noDeferred(self) -> None:
+        """What code of others answers in place of one is said at once, and nothing is left to come."""
+        timers = self.clock.getDelayedCalls()
+        wrong: Any = 5
+        raised = self.assertRaises(TypeError, Deadline(self.clock, 15).of, wrong, "writing")
+        self.assertEqual(str(raised), "writing: int in place of a Deferred")
+        self.assertEqual(self.clock.getDelayedCalls(), timers)
+        self.awaited.callback("done")
 
     def test_failure(self) -> None:
         self.awaited.errback(ValueError("no"))

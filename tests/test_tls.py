@@ -48,7 +48,7 @@ def hello(version: int, record: int = 0x0300) -> bytes:
     return b"\x16" + record.to_bytes(2) + len(handshake).to_bytes(2) + handshake
 
 
-#: An SSL 3 ClientHello as ``openssl s_client -ssl3`` of OpenSSL 1.0.1 sent it.
+#: An SSL 3 ClientHello, made here: no OpenSSL of today sends one.
 SSL3_HELLO = hello(0x0300)
 
 

@@ -18,7 +18,7 @@ from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.identity import checked
-from dcxtwisted.services.refusals import FORCED, PENDING_STATUSES, refusalFrom
+from dcxtwisted.services.refusals import FORCED, UNFIT_STATUSES, refusalFrom
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
@@ -113,13 +113,11 @@ class Reception:
         except Exception:
             self._notStored(Failure(), "the store")
             return
-        if isinstance(finishing, StoredObject):
-            self._stored(finishing)
-        elif isinstance(finishing, Deferred):
+        if isinstance(finishing, Deferred):
             finished = self._service.storeDeadline.of(finishing, "finishing an object")
-            finished.addCallbacks(self._stored, self._notStored, errbackArgs=("the store",))
+            finished.addCallbacks(self._finished, self._notStored, errbackArgs=("the store",))
         else:
-            self._notStored(Failure(TypeError(f"a sink finished with {type(finishing).__name__}")), "the store")
+            self._finished(finishing)
 
     def dataLost(self) -> None:
         """See ``IDataSetReceiver.dataLost``."""
@@ -156,6 +154,11 @@ class Reception:
         return self._cleared
 
     # Success, so far
+
+    def _finished(self, stored: object) -> object:
+        if isinstance(stored, StoredObject):
+            return self._stored(stored)
+        return self._notStored(Failure(TypeError(f"a sink finished with {type(stored).__name__}")), "the store")
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
@@ -198,7 +201,7 @@ class Reception:
             return self._keep(SUCCESS)
         if answer is False:
             return self._undo(StoreRefused(CANNOT_UNDERSTAND))
-        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in PENDING_STATUSES:
+        if isinstance(answer, int) and 0 <= answer <= 0xFFFF and answer not in UNFIT_STATUSES:
             return self._keep(answer) if keepsObject(answer) else self._undo(StoreRefused(answer))
         shown = str(answer) if isinstance(answer, int) else type(answer).__name__
         _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)

@@ -19,8 +19,9 @@ from dcxtwisted.wire.messages import CStoreRequest
 
 _log = Logger()
 
-#: "More responses follow": a peer would wait for them for ever.
-PENDING_STATUSES: Final = frozenset({0xFF00, 0xFF01})
+#: What no C-STORE is answered with: "more responses follow", for which a peer would wait for ever, and the warnings of
+#: other services (PS3.7 Annex C), which a peer may take for a success while the object is not kept.
+UNFIT_STATUSES: Final = frozenset({0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116})
 
 #: The comment of a status that the application has forced on a response.
 FORCED: Final = "as the listener was told to answer"
@@ -48,7 +49,7 @@ def refusalFrom(failure: Failure, what: str) -> StoreRefused:
             # Its text has paths, and with them perhaps patient data: the number says enough.
             code = errorcode.get(error.__cause__.errno or 0, "OSError")
             _log.error("{what}: {comment} ({code})", what=what, comment=ascii(error.comment), code=code)
-        if not keepsObject(error.status) and error.status not in PENDING_STATUSES:
+        if not keepsObject(error.status) and error.status not in UNFIT_STATUSES:
             return error
         # The sender would take it for a success, and nothing is kept.
         _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)

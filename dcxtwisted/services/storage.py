@@ -195,10 +195,10 @@ class StorageService:
         """Return what receives an object that the application let in, also where nothing can be opened for it."""
         try:
             sink = self._sinkFor(place, request)
+            if not isinstance(sink, Deferred):
+                return Reception(self, command, request, exchange, sink)
         except Exception:
             return self._notOpened(Failure(), command, request, exchange)
-        if not isinstance(sink, Deferred):
-            return Reception(self, command, request, exchange, sink)
         return self._openedLater(sink, command, request, exchange)
 
     def _openedLater(
@@ -210,7 +210,7 @@ class StorageService:
         def failed(failure: Failure) -> IDataSetReceiver | None:
             return self._notOpened(failure, command, request, exchange)
 
-        return self.storeDeadline.of(sink, "opening a sink").addCallbacks(opened, failed)
+        return self.storeDeadline.of(sink, "opening a sink").addCallback(opened).addErrback(failed)
 
     def _sinkFor(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":

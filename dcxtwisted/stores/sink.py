@@ -219,7 +219,7 @@ class FileSink:
         if not self._finished:
             raise LocalProtocolError("an object is kept when it is finished, not before")
         self._kept = True
-        if self._file.replaces or not self._quick:
+        if self._file.removesMuch or not self._quick:
             # Not here: to remove a large file takes its time. Until it is gone nobody else is told of this one.
             self._ownJobs().run(self._file.accept).addErrback(_closingFailed)
             return

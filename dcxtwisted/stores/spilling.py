@@ -156,11 +156,11 @@ class SpillFile:
 
     def close(self) -> Deferred[None]:
         """Let go of the file, once nothing is written to it any more; what is mapped stays, and counts no more."""
-        closed = self._jobs.idle()
         if not self._isClosed:
             self._isClosed = True
-            closed.addCallback(self._close)
-        return closed
+            # Not what the caller gets: one that waits no longer cancels that, and the room would be lost.
+            self._jobs.idle().addCallback(self._close)
+        return self._jobs.idle()
 
     def _close(self, ignored: None) -> None:
         self._space.release(self._size)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.errors import StoreRefused
@@ -65,12 +65,28 @@ def ways() -> Iterator[Way]:
         beforeTheData=True,
         logged=(OSError,),
     )
+    for wrong in (None, "/a/file"):
+        yield Way(
+            name=f"opening gives {wrong!r}",
+            store={"open": lambda r, wrong=wrong: wrong},
+            status=0xA700,
+            beforeTheData=True,
+            logged=(AttributeError,),
+        )
+        yield Way(
+            name=f"opening gives {wrong!r} later",
+            store={"open": lambda r, wrong=wrong: succeed(wrong)},
+            status=0xA700,
+            beforeTheData=True,
+            logged=(AttributeError,),
+        )
     yield Way(
         name="nothing to store in", answers={"OnStoreSetup": 42}, status=0xA700, beforeTheData=True, logged=(TypeError,)
     )
     yield Way(name="writing refuses", store={"sink": {"write": REFUSAL}})
     yield Way(name="writing refuses later", store={"sink": {"write": lambda view: failed(REFUSAL)}})
     yield Way(name="writing raises", store={"sink": {"write": OSError(28, "full")}}, status=0xA700, logged=(OSError,))
+    yield Way(name="writing tells a size", store={"sink": {"write": len}}, status=0xA700, logged=(TypeError,))
     yield Way(name="cut", data=DATA[:-2], status=0xC000)
     yield Way(name="empty", data=b"", status=0xC000)
     yield Way(name="another class", data=dataSet(SOPClassUID="1.2"), status=0xA900)
@@ -80,6 +96,12 @@ def ways() -> Iterator[Way]:
     yield Way(name="finishing raises", store={"sink": {"finish": OSError(5, "i/o")}}, status=0xA700, logged=(OSError,))
     yield Way(
         name="finishing with nothing", store={"sink": {"finish": lambda h: None}}, status=0xA700, logged=(TypeError,)
+    )
+    yield Way(
+        name="finishing with nothing later",
+        store={"sink": {"finish": lambda h: succeed(None)}},
+        status=0xA700,
+        logged=(TypeError,),
     )
 
 

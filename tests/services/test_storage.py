@@ -547,7 +547,7 @@ class SetupTests(ServiceTestCase):
 
     def test_refusedWithASuccess(self) -> None:
         """Nothing is stored, so no sender may take it for that; nor may it wait for a further response."""
-        for status in (0xB000, 0xB007, 0xFF00, 0xFF01):
+        for status in (0xB000, 0xB007, 0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116):
             for peer, _ in self.answered(StoreRefused(status, "kept?")):
                 self.assertEqual(peer.statuses, [0xA700])
                 self.assertEqual(comment(peer.received[-1]), "internal error")
@@ -671,7 +671,7 @@ class DoneTests(ServiceTestCase):
             self.answered(status, status, "keep")
 
     def test_refused(self) -> None:
-        for status in (0xA700, 0x0110, 0xC123, 0x0124, 0xFE00, 0x0001, 1, 0xFFFF):
+        for status in (0xA700, 0x0110, 0xC123, 0x0124, 0xFE00, 0x0002, 2, 0xFFFF):
             self.answered(status, status, "abort")
 
     def test_boolsAreNoNumbers(self) -> None:
@@ -680,13 +680,16 @@ class DoneTests(ServiceTestCase):
         self.answered(True, 0x0000, "keep")
 
     def test_noStatus(self) -> None:
-        """A700, and logged; the pending ones would have the sender wait for ever."""
+        """A700, and logged; the pending ones would have the sender wait for ever, the warnings delete its copy."""
         for answer, shown in (
             (70000, "70000"),
             (-1, "-1"),
             (0x10000, "65536"),
             (0xFF00, "65280"),
             (0xFF01, "65281"),
+            (0x0001, "1"),
+            (0x0107, "263"),
+            (0x0116, "278"),
             ("0000", "str"),
             (b"", "bytes"),
             (0.0, "float"),
@@ -978,7 +981,13 @@ class FinishFailureTests(ServiceTestCase):
 
     def test_withSomethingElse(self) -> None:
         """An answer that tells of no object is a mistake of the sink; the association goes on."""
-        for answer, name in ((lambda head: None, "NoneType"), (lambda head: "/a/file", "str")):
+        answers = (
+            (lambda head: None, "NoneType"),
+            (lambda head: "/a/file", "str"),
+            (lambda head: succeed(None), "NoneType"),
+            (lambda head: succeed("/a/file"), "str"),
+        )
+        for answer, name in answers:
             peer, connection = self.listen(store=self.store(sink={"finish": answer}))
             self.send(connection, peer)
             self.assertEqual(self.log[2:], ["write", "finish", "abort", "OnStoreDone"])

@@ -573,6 +573,19 @@ class SpillingTests(MemoryTestCase):
             self.successResultOf(aborting)
         self.assertEqual((store.bytesHeld, store.bytesSpilled, self.spilled()), (0, 0, []))
 
+    def test_abortIsNotWaitedFor(self) -> None:
+        """Who waits for the end of it may give up: all is given back the same."""
+        store, pool, _ = self.pooled(BESIDE + 1_100_000)
+        sink = self.receive(store, bytes(1_100_000))
+        writing = self.waiting(sink, b"x")
+        aborting = sink.abort()
+        aborting.cancel()
+        self.failureResultOf(aborting, CancelledError)
+        pool.runAll()
+        self.successResultOf(writing)
+        self.assertEqual((store.bytesHeld, store.bytesSpilled, store.spillSpace.files), (0, 0, 0))
+        self.assertEqual(self.spilled(), [])
+
     def test_failsInAThread(self) -> None:
         store, pool, _ = self.pooled(BESIDE + 1_100_000)
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from dcxtwisted.configuration import Duplicates
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import Outcome
-from dcxtwisted.stores import working
+from dcxtwisted.stores import publishing, working
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.sink import FileSink
@@ -135,6 +135,27 @@ class ReplaceTests(_PolicyTestCase):
         pool.runAll()
         self.successResultOf(stopping)
         self.assertEqual(self.left(), {NAME: OTHER})
+
+    def test_duplicateRemovedInPool(self) -> None:
+        """So does a large one that is not needed, as the same stands already; a small one goes at once."""
+        pool = ManualPool()
+        store = self.makeStore(inPool=pool)
+        pool.runAll()
+        for much, jobs in ((len(DATA), [0, 0]), (len(DATA) - 1, [0, 1])):
+            self.patch(publishing, "_MUCH", much)
+            left = []
+            for outcome in (Outcome.NEW, Outcome.IDENTICAL):
+                sink = self.receive(store)
+                finishing = storedBy(sink, headOf(DATA))
+                pool.runAll()
+                stored = self.successResultOf(finishing)
+                self.assertIs(stored.outcome, outcome)
+                sink.keep()
+                left.append(len(pool.jobs))
+                pool.runAll()
+            self.assertEqual(left, jobs)
+            self.assertEqual(self.left(), {NAME: DATA})
+            os.unlink(stored.filename)
 
     def test_always(self) -> None:
         """There is no moment at which the name does not stand for a whole object."""
