@@ -60,9 +60,13 @@ def ask(event: Callable[..., Answer[_T]], *args: object) -> _T | Deferred[_T]:
     """
     Return what an event answers: its plain value at once, or a Deferred where it has to be waited for.
 
-    Whatever the event raises passes through.
+    Whatever the event raises passes through; SystemExit as RuntimeError, as the reactor would let neither the program
+    end nor whoever waits for the answer know.
     """
-    answer = event(*args)
+    try:
+        answer = event(*args)
+    except SystemExit as error:
+        raise RuntimeError("an event called sys.exit; reactor.stop is what ends a program") from error
     if answer is not None and answer is not True and iscoroutine(answer):
         return Deferred.fromCoroutine(answer)
     return answer  # type: ignore[return-value]  # iscoroutine does not narrow the other branch

@@ -67,6 +67,15 @@ class AskTests(SynchronousTestCase):
 
         self.assertRaises(AssociationRejected, ask, event)
 
+    def test_exits(self) -> None:
+        """To end the program is not for an event to do, and who asked has to hear of it."""
+
+        def event() -> None:
+            raise SystemExit(3)
+
+        raised = self.assertRaises(RuntimeError, ask, event)
+        self.assertIsInstance(raised.__cause__, SystemExit)
+
     def test_deferred(self) -> None:
         later: Deferred[bool] = Deferred()
         self.assertIs(ask(lambda: later), later)

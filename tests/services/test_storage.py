@@ -720,6 +720,12 @@ class DoneTests(ServiceTestCase):
             self.assertEqual(comment(response), "internal error")
         self.assertFailuresLogged(*[KeyError] * 4)
 
+    def test_exits(self) -> None:
+        """The reactor would swallow it: the sender would wait for ever, and the next one for the lock of this one."""
+        for response in self.answered(SystemExit(3), 0xA700, "abort"):
+            self.assertEqual(comment(response), "internal error")
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError, SystemExit)), 4)
+
     def test_cancelledByTheApplication(self) -> None:
         waiting: Deferred[Any] = Deferred()
         peer, connection = self.listen(self.events(OnStoreDone=waiting))
