@@ -134,6 +134,7 @@ class DCXACC(Service):
             strict=self.configuration.strict,
             relaxations=self.configuration.relaxations,
             abortOnRefusal=self.configuration.abortOnRefusal,
+            maximumObjectSize=self.configuration.maximumObjectSize,
         )
         services: list[IDIMSEService] = [VerificationService(self.events, eventDeadline), self._storage]
         self._services: Mapping[int, IDIMSEService] = {

@@ -94,6 +94,8 @@ class Configuration:
         sender: what fails them is stored all the same, and counted among the association's quirks.
     :ivar abortOnRefusal: abort the association where an object is refused before its data set has come, in place of
         reading all of that and answering with the status.
+    :ivar maximumObjectSize: bytes of a data set, as it is sent; a larger one is refused (A700) as soon as it is. None
+        for any.
     :ivar ARTIM: seconds for a whole A-ASSOCIATE-RQ to arrive, and for a peer to close after the end (PS3.8 9.1.5).
     :ivar silenceDeadline: seconds without a byte, between messages, after which an association is aborted.
     :ivar progressDeadline: seconds without a byte, inside a message, after which an association is aborted.
@@ -138,6 +140,9 @@ class Configuration:
         default=NO_RELAXATIONS, converter=relaxationsFrom, validator=_relaxations, hash=False
     )
     abortOnRefusal: bool = False
+    maximumObjectSize: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
     ARTIM: float = _deadline(30.0)
     silenceDeadline: float = _deadline(600.0)
     progressDeadline: float = _deadline(60.0)

@@ -45,6 +45,7 @@ class ConfigurationTests(SynchronousTestCase):
                 "strict": False,
                 "relaxations": {},
                 "abortOnRefusal": False,
+                "maximumObjectSize": None,
                 "ARTIM": 30.0,
                 "silenceDeadline": 600.0,
                 "progressDeadline": 60.0,
@@ -154,6 +155,10 @@ class ConfigurationTests(SynchronousTestCase):
         for name in ("stopDeadline", "minimumRate"):
             self.assertTaken(name, 0, 1.5)
             self.assertRefused(name, -0.1, float("inf"), float("nan"))
+
+    def test_maximumObjectSize(self) -> None:
+        self.assertTaken("maximumObjectSize", None, 1, 1 << 40)
+        self.assertRefused("maximumObjectSize", 0, -1)
 
     def test_limits(self) -> None:
         self.assertTaken("maximumAssociationsPerAETitle", None)

@@ -76,9 +76,12 @@ class Reception:
                 watch(view, watchers)
             return None
         try:
-            self._reader.feed(view)
+            reader = self._reader
+            reader.feed(view)
             if watchers:
                 watch(view, watchers)
+            if reader.size > self._service.maximumObjectSize:
+                raise StoreRefused(OUT_OF_RESOURCES, "object too large")
             waiting = self._write(view)
             if waiting is not None:
                 waiting = self._service.storeDeadline.of(waiting, "writing an object").addErrback(self._failed)

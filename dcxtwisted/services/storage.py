@@ -8,6 +8,7 @@ once, then the sink makes them durable, participants and OnStoreDone decide, and
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from math import inf
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -60,6 +61,7 @@ class StorageService:
     :param strict: as in the configuration; these too:
     :param relaxations: what each sender is let off.
     :param abortOnRefusal: abort in place of draining what is refused before it comes.
+    :ivar maximumObjectSize: bytes of a data set beyond which it is refused.
     :ivar store: the acceptor's own way, for what comes from now on.
     :ivar root: what stands before the file name that OnStoreSetup is given.
     :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
@@ -82,6 +84,7 @@ class StorageService:
         strict: bool = False,
         relaxations: Relaxations = NO_RELAXATIONS,
         abortOnRefusal: bool = False,
+        maximumObjectSize: int | None = None,
     ) -> None:
         self.events = events
         self.eventDeadline = eventDeadline
@@ -96,6 +99,7 @@ class StorageService:
         self._strict = strict
         self._relaxations = relaxations
         self._abortOnRefusal = abortOnRefusal
+        self.maximumObjectSize = inf if maximumObjectSize is None else maximumObjectSize
 
     def supports(
         self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None

@@ -66,6 +66,7 @@ class DataSetTestCase(BadInputTestCase):
         uid: str = INSTANCE,
         SOPClassUID: str = CT,
         ways: Sequence[Way] = WAYS,
+        **how: Any,
     ) -> None:
         """Assert that each is refused, with no file, and that the application heard of each once."""
         # Made here, so that what is measured is not what a test sends.
@@ -81,7 +82,7 @@ class DataSetTestCase(BadInputTestCase):
             assert done == [("", False)] * len(datas), done
             attack.maximumLines = len(datas)
 
-        self.eachWay(script, ways)
+        self.eachWay(script, ways, **how)
 
     def assertStored(
         self,
@@ -510,6 +511,12 @@ class SettingsTests(DataSetTestCase):
             attack.maximumLines = len(names)
 
         self.eachWay(script, settings={"relaxations": {"PEER": ["instanceUID"]}})
+
+    def test_tooLarge(self) -> None:
+        """A byte more than is taken; what follows it is drained."""
+        whole = head() + PIXELS
+        self.assertRefused(0xA700, whole, settings={"maximumObjectSize": len(whole) - 1})
+        self.assertStored({INSTANCE: whole}, settings={"maximumObjectSize": len(whole)})
 
     def test_otherObjectsRelaxed(self) -> None:
         """Stored as what they are, wherever the bytes were cut; what was cut, too."""
