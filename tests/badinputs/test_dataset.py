@@ -514,7 +514,7 @@ class SettingsTests(DataSetTestCase):
 
     def test_tooLarge(self) -> None:
         """A byte more than is taken; what follows it is drained."""
-        whole = head() + PIXELS
+        whole = head() + element(0x7FE00010, "OW", b"\x55" * 4000)
         self.assertRefused(0xA700, whole, settings={"maximumObjectSize": len(whole) - 1})
         self.assertStored({INSTANCE: whole}, settings={"maximumObjectSize": len(whole)})
 
