@@ -17,6 +17,9 @@ from dcxtwisted.part10 import SOPInstanceUIDOf, dataSetOffset, transferSyntaxOf
 # File meta is some hundred bytes; others put private information there, of which this much is looked at.
 _HEAD_SIZE: Final = 65536
 _BLOCK: Final = 1048576
+# What is compared first. Most that differs does so there, and a sender that has one UID for all its images has each one
+# compared with all before it: with 400 of 500 KB that takes 15 ms of CPU so, and 220 ms in whole blocks.
+_FIRST: Final = 16384
 # Objects that may stand under one name: itself and ~1 to ~999.
 _MOST_VARIANTS = 1000
 
@@ -86,8 +89,8 @@ class StandingFile:
             self.size - ownOffset == size
             and ownSyntax == transferSyntaxUID
             and all(
-                _read(self.fd, ownOffset + position, size - position) == _read(fd, offset + position, size - position)
-                for position in range(0, size, _BLOCK)
+                _read(self.fd, ownOffset + position, length) == _read(fd, offset + position, length)
+                for position, length in _pieces(size)
             )
         ):
             return Found.SAME
@@ -103,9 +106,15 @@ class StandingFile:
             os.close(fd)
 
 
-def _read(fd: int, position: int, left: int) -> bytes:
-    """Return the next block of what is there, whole."""
-    size = min(_BLOCK, left)
+def _pieces(size: int) -> Iterator[tuple[int, int]]:
+    """Give what is compared at a time: position and size."""
+    yield 0, min(_FIRST, size)
+    for position in range(_FIRST, size, _BLOCK):
+        yield position, min(_BLOCK, size - position)
+
+
+def _read(fd: int, position: int, size: int) -> bytes:
+    """Return a piece of what is there, whole."""
     block = os.pread(fd, size, position)
     while len(block) < size:
         more = os.pread(fd, size - len(block), position + len(block))

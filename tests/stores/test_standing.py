@@ -14,6 +14,7 @@ from dcxtwisted.interfaces import Outcome
 from dcxtwisted.stores import standing, synchronizing
 from dcxtwisted.stores.standing import restore
 from dcxtwisted.stores.synchronizing import Doubts
+from dcxtwisted.testing.stores import dataSet
 from tests.stores.filestores import DATA, NAME, OTHER, FileStoreTestCase
 
 
@@ -80,6 +81,33 @@ class CompareTests(FileStoreTestCase):
         )
         self.assertEqual(self.put(store, DATA).outcome, Outcome.IDENTICAL)
         self.assertEqual(self.put(store, OTHER).outcome, Outcome.KEPT_BOTH)
+
+    def test_pieces(self) -> None:
+        """A difference is found wherever it is, and near the beginning at little cost."""
+        self.patch(standing, "_FIRST", 50)
+        self.patch(standing, "_BLOCK", 70)
+        store = self.makeStore()
+        data = dataSet("1.2.3", 333, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5")
+        filename = self.put(store, data).filename
+        self.assertEqual(self.put(store, data).outcome, Outcome.IDENTICAL)
+        with open(filename, "rb") as file:
+            content = file.read()
+        pread, read = os.pread, []
+
+        def counted(fd: int, size: int, position: int) -> bytes:
+            read.append(size)
+            return pread(fd, size, position)
+
+        self.patch(os, "pread", counted)
+        offset = len(content) - len(data)
+        for position in range(offset, len(content)):
+            with open(filename, "wb") as changed:
+                changed.write(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+            read.clear()
+            stored = self.put(store, data)
+            self.assertEqual(stored.outcome, Outcome.KEPT_BOTH, position)
+            self.assertEqual(len(read), 1 + 2 * (1 + (position - offset + 20) // 70), position)
+            os.unlink(stored.filename)
 
     def test_nothingRead(self) -> None:
         """What ends before its size says so is another object."""
