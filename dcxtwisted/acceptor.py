@@ -21,7 +21,7 @@ from zope.interface import implementer
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom, portNamed
-from dcxtwisted.entities import ApplicationEntity, Served, fileStoreFrom
+from dcxtwisted.entities import ApplicationEntity, Served, checkDistinct, fileStoreFrom
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
@@ -112,6 +112,7 @@ class DCXACC(Service):
         self._tlsPorts: WeakSet[IListeningPort] = WeakSet()
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
+        checkDistinct(self.configuration.AETitle, storeDirectory, entities)
         self._durable = durable
         files = self._files = self._fileStore(storeDirectory, layout)
         self._isGivenMemory = isinstance(store, MemoryStore)
@@ -126,7 +127,6 @@ class DCXACC(Service):
             )
             for entity in entities
         }
-        self._checkEntities(len(entities))
         self.factory = AssociationFactory(
             self.configuration,
             self.events,
@@ -163,12 +163,6 @@ class DCXACC(Service):
         self, events: IDCXACCEvents, files: FileStore, store: IStore | None, participants: Sequence[IStoreParticipant]
     ) -> Served:
         return Served(events, files, self.memory, store, participants, self.configuration, self._clock)
-
-    def _checkEntities(self, count: int) -> None:
-        if len(self._entities) < count or self.configuration.AETitle.strip() in self._entities:
-            raise ValueError("an AE title is there twice")
-        if len({served.files.root for served in self._allServed}) <= count:
-            raise ValueError("two AE titles have the same store directory")
 
     @property
     def _allServed(self) -> Sequence[Served]:

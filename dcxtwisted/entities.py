@@ -5,6 +5,7 @@ What an AE title has of its own where a listener serves it: where its objects go
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import abspath
 from typing import Any
 
 import attrs
@@ -39,6 +40,18 @@ class ApplicationEntity:
     storeDirectory: str = attrs.field(validator=attrs.validators.min_len(1))
     layout: str = DEFAULT_LAYOUT
     events: IDCXACCEvents | None = None
+
+
+def checkDistinct(AETitle: str, storeDirectory: str, entities: Sequence[ApplicationEntity]) -> None:
+    """
+    See that entities differ from each other, and from the listener's own title and directory.
+
+    :raises ValueError: two have the same.
+    """
+    if len({AETitle.strip(), *(entity.AETitle for entity in entities)}) <= len(entities):
+        raise ValueError("an AE title is there twice")
+    if len({abspath(storeDirectory), *(abspath(entity.storeDirectory) for entity in entities)}) <= len(entities):
+        raise ValueError("two AE titles have the same store directory")
 
 
 class Served:

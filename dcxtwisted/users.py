@@ -87,6 +87,11 @@ class User:
     response: bytes = attrs.field(default=b"", repr=False)
 
 
+def _checkers(checkers: Sequence[ICredentialsChecker]) -> tuple[ICredentialsChecker, ...]:
+    return tuple(checkers)
+
+
+@attrs.frozen
 class Users:
     """
     Confirms users, with the checkers of an application.
@@ -95,12 +100,11 @@ class Users:
     C{IUsernameAlone} and C{ITicket} of this module. An identity that none takes is not confirmed. Passcodes and tickets
     are passed to that checker and to nobody else, and what it fails with is never logged but for the exception's class.
 
-    :param required: refuse who sends no user identity at all.
+    :ivar required: refuse who sends no user identity at all.
     """
 
-    def __init__(self, checkers: Sequence[ICredentialsChecker], *, required: bool = False) -> None:
-        self.required = required
-        self._checkers = tuple(checkers)
+    checkers: tuple[ICredentialsChecker, ...] = attrs.field(converter=_checkers)
+    required: bool = attrs.field(default=False, kw_only=True)
 
     def identify(self, identity: UserIdentityRequest | None) -> Deferred[User]:
         """
@@ -112,7 +116,7 @@ class Users:
             return fail(UnauthorizedLogin("no user identity")) if self.required else succeed(User())
         credentials = _credentialsFrom(identity)
         kinds = providedBy(credentials)
-        for checker in self._checkers:
+        for checker in self.checkers:
             if any(kind in kinds for kind in checker.credentialInterfaces):
                 identifying: Deferred[Any] = maybeDeferred(checker.requestAvatarId, credentials)
                 return identifying.addCallback(_user, credentials).addErrback(_withoutSecrets)
@@ -150,13 +154,13 @@ def _withoutSecrets(failure: Failure) -> Failure:
 
 
 @implementer(ICredentialsChecker)
+@attrs.frozen(hash=False)
 class Passwords:
     """Knows users by their passwords."""
 
     credentialInterfaces = (IUsernamePassword,)
 
-    def __init__(self, passwords: Mapping[bytes, bytes]) -> None:
-        self._passwords = dict(passwords)
+    _passwords: Mapping[bytes, bytes] = attrs.field(repr=False)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
         """See ``ICredentialsChecker``."""
