@@ -10,6 +10,7 @@ of the package, from the bottom up:
 - ``wire``: the protocol without any input or output: PDUs, framing, state table, negotiation, messages
 - ``configuration``, ``interfaces``, ``events``: settings, every interface, how an application is called
 - ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
+- ``policy``, ``users``, ``entities``: who may come in, how users are confirmed, and several AE titles on one port
 - ``pull``: what an application waits on, in place of being told
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
@@ -20,6 +21,7 @@ of the package, from the bottom up:
 
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration, MemoryOverflow
+from dcxtwisted.entities import ApplicationEntity
 from dcxtwisted.errors import AssociationRejected, DICOMError, SecurityError, StoreRefused
 from dcxtwisted.events import DCXACCEvents, asyncioEvents
 from dcxtwisted.interfaces import (
@@ -34,12 +36,15 @@ from dcxtwisted.interfaces import (
     StoredObject,
     TLSFacts,
 )
+from dcxtwisted.policy import Rule
 from dcxtwisted.security import SecurityContext
+from dcxtwisted.users import Users
 
 __all__ = [
     "DCXACC",
     "IDCXACC",
     "IN_MEMORY",
+    "ApplicationEntity",
     "AssociationRejected",
     "Configuration",
     "DCXACCEvents",
@@ -51,10 +56,12 @@ __all__ = [
     "IStoreRequest",
     "IStoreSink",
     "MemoryOverflow",
+    "Rule",
     "SecurityContext",
     "SecurityError",
     "StoreRefused",
     "StoredObject",
     "TLSFacts",
+    "Users",
     "asyncioEvents",
 ]

@@ -5,8 +5,9 @@ An association from its request to its answer, and as an application sees it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
@@ -18,10 +19,13 @@ from dcxtwisted.errors import AssociationRejected, DeadlinePassed
 from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IAssociation, IObjectInMemory, TLSFacts
+from dcxtwisted.policy import Facts, ServiceName, addressFrom, decide
 from dcxtwisted.security import factsOf
 from dcxtwisted.transports import hostOf
+from dcxtwisted.uids import VERIFICATION
+from dcxtwisted.users import User, Users
 from dcxtwisted.wire.items import USER_IDENTITY_TYPES, UserIdentityRequest
-from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, negotiate
+from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated, answeringIdentity, negotiate, withoutClasses
 from dcxtwisted.wire.pdu import AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-#: OnConnection failed or was late: rejected transiently by the service user, no reason.
+#: OnConnection, or a checker, failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
+_USER_NOT_CONFIRMED: Final = AssociateRJ(1, 1, 1)
 _CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateRJ(1, 1, 7)
 
 
@@ -63,6 +68,7 @@ class Association:
         identity = information.userIdentity
         isKnown = identity is not None and identity.identityType in USER_IDENTITY_TYPES
         self.userIdentity: UserIdentityRequest | None = identity if isKnown else None
+        self.user = ""
         self.acceptedContexts: Mapping[int, AcceptedContext] = {}
         self.maximumLengthToSend = 0
         self.operationsWindow = 1
@@ -95,7 +101,9 @@ class Association:
 
 class Acceptance:
     """
-    The way of one A-ASSOCIATE-RQ to its answer: negotiation, the limits, then OnConnection.
+    The way of one A-ASSOCIATE-RQ to its answer: negotiation, the policy, the limits, then OnConnection.
+
+    Where users are confirmed the policy comes behind the limits: a checker may take its time, and is to be spared.
 
     :ivar answer: the terms that were accepted, or the rejection; None while the application decides.
     :ivar why: why it is a rejection, for the log.
@@ -117,7 +125,7 @@ class Acceptance:
         self._factory = factory
         self._protocol = protocol
         self._decided = decided
-        self._asking: Deferred[bool | None] | None = None
+        self._asking: Deferred[Any] | None = None
         self._isOver = False
 
     def begin(self, request: AssociateRQ) -> None:
@@ -130,9 +138,16 @@ class Acceptance:
             self._reject(outcome, "by negotiation")
             return
         AETitle = configuration.AETitle if pull is None else pull.AETitle
-        if configuration.checkCalledAETitle and request.calledAETitle != AETitle.strip():
+        isKnown = request.calledAETitle == AETitle.strip() or request.calledAETitle in factory.entities
+        if configuration.checkCalledAETitle and not isKnown:
             self._reject(_CALLED_AE_TITLE_NOT_RECOGNIZED, "because it calls another AE title")
             return
+        users = factory.users
+        if users is None:
+            judged = self._judged(outcome)
+            if judged is None:
+                return
+            outcome = judged
         if pull is not None and not pull.reserve(association):
             self._reject(factory.admission.refuse(), "because as many wait to be asked for as may")
             return
@@ -143,7 +158,10 @@ class Acceptance:
         association.acceptedContexts = outcome.contexts
         association.maximumLengthToSend = outcome.maximumLengthToSend
         association.operationsWindow = outcome.operationsWindow
-        self._ask(outcome)
+        if users is None:
+            self._ask(outcome)
+        else:
+            self._identify(users, outcome)
 
     def cancel(self) -> None:
         """Nobody waits for an answer any more."""
@@ -152,11 +170,70 @@ class Acceptance:
         if self._asking is not None:
             self._asking.cancel()
 
+    def _judged(self, outcome: Negotiated) -> Negotiated | None:
+        """Return the terms that the policy leaves; None where it leaves none, and the answer is there."""
+        rules = self._factory.rules
+        if not rules:
+            return outcome
+        association = self.association
+        security = association.security
+        facts = Facts(
+            callingAETitle=association.callingAETitle,
+            calledAETitle=association.calledAETitle,
+            address=addressFrom(association.callingHost),
+            TLSSubject=security.peerSubject if security is not None else "",
+            TLSThumbprint=security.peerThumbprint if security is not None else "",
+            user=association.user,
+        )
+        services = {context.abstractSyntax: _serviceOf(context) for context in outcome.contexts.values()}
+        decision = decide(rules, facts, frozenset(services.values()))
+        if decision.rejection is not None:
+            self._reject(decision.rejection, decision.why)
+            return None
+        refused = {syntax for syntax, service in services.items() if service not in decision.services}
+        if not refused:
+            return outcome
+        _log.info(
+            "contexts refused by the policy for {association}: {services}",
+            association=association,
+            services=", ".join(sorted(service.value for service in set(services.values()) - decision.services)),
+        )
+        outcome = withoutClasses(outcome, refused)
+        association.acceptedContexts = outcome.contexts
+        return outcome
+
+    def _identify(self, users: Users, outcome: Negotiated) -> None:
+        deadline = Deadline(self._factory.clock, self._factory.configuration.connectionEventDeadline)
+        identifying = users.identify(self.association.userIdentity)
+        self._asking = asking = deadline.of(identifying, "a checker of users")
+        asking.addCallbacks(self._identified, self._notIdentified, callbackArgs=(outcome,))
+
+    def _identified(self, user: User, outcome: Negotiated) -> None:
+        self._asking = None
+        if self._isOver:
+            return
+        self.association.user = user.name
+        judged = self._judged(answeringIdentity(outcome, user.response))
+        if judged is not None:
+            self._ask(judged)
+        if self.answer is not None:
+            self._decided()
+
+    def _notIdentified(self, failure: Failure) -> None:
+        self._asking = None
+        if self._isOver:
+            return
+        if failure.check(UnauthorizedLogin):
+            self._reject(_USER_NOT_CONFIRMED, "because no user is confirmed")
+        else:
+            self._reject(_EVENT_FAILED, "because a checker of users failed or was late")
+        self._decided()
+
     def _ask(self, outcome: Negotiated) -> None:
         association = self.association
         try:
             answer = ask(
-                self._factory.events.OnConnection,
+                self._factory.eventsOf(association).OnConnection,
                 association.callingAETitle,
                 association.calledAETitle,
                 association.callingHost,
@@ -214,3 +291,7 @@ class Acceptance:
     def _giveUp(self) -> None:
         if self._protocol.pull is not None:
             self._protocol.pull.giveUp(self.association)
+
+
+def _serviceOf(context: AcceptedContext) -> ServiceName:
+    return ServiceName.VERIFICATION if context.abstractSyntax == VERIFICATION else ServiceName.STORAGE

@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
-from dcxtwisted.deadlines import Deadline
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom, portNamed
+from dcxtwisted.entities import ApplicationEntity, Served, checkDistinct, fileStoreFrom
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
@@ -33,17 +33,15 @@ from dcxtwisted.interfaces import (
     IStore,
     IStoreParticipant,
 )
+from dcxtwisted.policy import Rule
 from dcxtwisted.pull import PullPort
 from dcxtwisted.security import SecurityContext, ServerSecurity
 from dcxtwisted.services.refusals import UNFIT_STATUSES
-from dcxtwisted.services.scope import StorageScope
-from dcxtwisted.services.storage import StorageService
-from dcxtwisted.services.verification import VerificationService
 from dcxtwisted.stores.file import FileStore
-from dcxtwisted.stores.layout import Layout
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
 from dcxtwisted.tls import SecureEndpoint
 from dcxtwisted.transports import addressOf
+from dcxtwisted.users import Users
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import Negotiated, TransferSyntaxes
@@ -72,6 +70,9 @@ class DCXACC(Service):
     :param store: takes the objects instead of the file store; application-given paths still go to files.
     :param participants: run between the store and OnStoreDone, in this order.
     :param tlsEndpoints: where to listen with TLS, as C{endpoints}; takes C{securityContext}.
+    :param entities: AE titles that are served here beside C{configuration.AETitle}, each with what is its own.
+    :param policy: who may come in, and for what; without any rule everyone may. See ``policy.Rule``.
+    :param users: who confirms user identities; None leaves them to OnConnection.
     :param reactor: the reactor to run on; the one installed by default.
     :raise SecurityError: a certificate, key or list of C{securityContext} cannot be used.
     :ivar factory: the protocol factory, for those who listen on their own.
@@ -91,6 +92,9 @@ class DCXACC(Service):
         configuration: Configuration | None = None,
         tlsEndpoints: Listening | Sequence[Listening] = (),
         securityContext: SecurityContext | None = None,
+        entities: Sequence[ApplicationEntity] = (),
+        policy: Sequence[Rule] = (),
+        users: Users | None = None,
         reactor: Any = None,
     ) -> None:
         if reactor is None:
@@ -108,63 +112,61 @@ class DCXACC(Service):
         self._tlsPorts: WeakSet[IListeningPort] = WeakSet()
         self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
-        self._files = FileStore(
-            storeDirectory,
-            Layout(layout),
-            durable=durable,
-            duplicates=self.configuration.duplicates,
-            minimumFreeBytes=self.configuration.minimumFreeBytes,
-            minimumFreeInodes=self.configuration.minimumFreeInodes,
-            reactor=reactor,
-        )
+        checkDistinct(self.configuration.AETitle, storeDirectory, entities)
+        self._durable = durable
+        files = self._files = self._fileStore(storeDirectory, layout)
         self._isGivenMemory = isinstance(store, MemoryStore)
-        self.memory = store if isinstance(store, MemoryStore) else self._makeMemory()
-        self._store = self._files if store is None else store
-        eventDeadline = Deadline(self._clock, self.configuration.eventDeadline)
-        self._storage = StorageService(
-            self.events,
-            self._store,
-            self._files,
-            self.memory,
-            self._files.root,
-            eventDeadline,
-            Deadline(self._clock, self.configuration.storeDeadline),
-            participants,
-            StorageScope(self.configuration.acceptUnknown, self.configuration.acceptReferencedPixels),
-            strict=self.configuration.strict,
-            relaxations=self.configuration.relaxations,
-            abortOnRefusal=self.configuration.abortOnRefusal,
-            maximumObjectSize=self.configuration.maximumObjectSize,
-        )
-        services: list[IDIMSEService] = [VerificationService(self.events, eventDeadline), self._storage]
-        self._services: Mapping[int, IDIMSEService] = {
-            field: service for service in services for field in service.commandFields
+        self.memory = store if isinstance(store, MemoryStore) else self._makeMemory(files)
+        self._own = self._serve(self.events, files, store, participants)
+        self._entities = {
+            entity.AETitle: self._serve(
+                self.events if entity.events is None else entity.events,
+                self._fileStore(entity.storeDirectory, entity.layout),
+                None,
+                participants,
+            )
+            for entity in entities
         }
         self.factory = AssociationFactory(
             self.configuration,
             self.events,
             self._clock,
-            _transferSyntaxes(services),
+            _transferSyntaxes(self._own.inOrder),
             self._makeProvider,
             self.memory.take,
             self.memory.giveUp,
         )
+        self.factory.entities = {title: served.events for title, served in self._entities.items()}
+        self.factory.rules = tuple(policy)
+        self.factory.users = users
         self._preparations: list[Callable[[], Callable[[], str]]] = [self._prepareSecurity]
         self._endpoints = [self._endpointFrom(endpoint) for endpoint in _several(endpoints)]
         self._tlsEndpoints = [self._secured(endpoint) for endpoint in _several(tlsEndpoints)]
         self._security: ServerSecurity | None = None
         self.SecurityContext = securityContext
 
-    def _makeMemory(self) -> MemoryStore:
+    def _fileStore(self, directory: str, layout: str) -> FileStore:
+        return fileStoreFrom(directory, layout, self.configuration, durable=self._durable, reactor=self._reactor)
+
+    def _makeMemory(self, files: FileStore) -> MemoryStore:
         configuration = self.configuration
         return MemoryStore(
             configuration.memoryBudget,
             configuration.memoryOverflow,
             configuration.spillBudget,
-            directory=self._files.root,
+            directory=files.root,
             reactor=self._clock,
-            threads=self._files.threads,
+            threads=files.threads,
         )
+
+    def _serve(
+        self, events: IDCXACCEvents, files: FileStore, store: IStore | None, participants: Sequence[IStoreParticipant]
+    ) -> Served:
+        return Served(events, files, self.memory, store, participants, self.configuration, self._clock)
+
+    @property
+    def _allServed(self) -> Sequence[Served]:
+        return [self._own, *self._entities.values()]
 
     def _makeProvider(
         self,
@@ -173,7 +175,8 @@ class DCXACC(Service):
         send: Callable[[Response], None],
         wake: Callable[[], None],
     ) -> IDIMSEProvider:
-        return DIMSEProvider(self._services, negotiated, association, send, wake)
+        services = self._entities.get(association.calledAETitle, self._own).services
+        return DIMSEProvider(services, negotiated, association, send, wake)
 
     @property
     def associations(self) -> Sequence[IAssociation]:
@@ -198,21 +201,21 @@ class DCXACC(Service):
     @property
     def storeDirectory(self) -> str:
         """The absolute path of the root of the file store."""
-        return self._files.root
+        return self._own.files.root
 
     # The SDK's calls, by the SDK's names
 
     @property
     def StoreDirectory(self) -> str:
         """See ``IDCXACC``. Set while the store is open, it raises RuntimeError."""
-        return self._files.root
+        return self._own.files.root
 
     @StoreDirectory.setter
     def StoreDirectory(self, directory: str) -> None:
-        self._files.moveTo(directory)
-        self._storage.root = self._files.root
+        self._own.files.moveTo(directory)
+        self._own.storage.root = self._own.files.root
         if not self._isGivenMemory:
-            self.memory.spillSpace.directory = self._files.root
+            self.memory.spillSpace.directory = self._own.files.root
 
     @property
     def SecurityContext(self) -> SecurityContext | None:
@@ -232,13 +235,13 @@ class DCXACC(Service):
     @property
     def NextStorageResponseStatus(self) -> int | None:
         """See ``IDCXACC``. One that is no final status raises ValueError."""
-        return self._storage.nextStatus
+        return self._own.storage.nextStatus
 
     @NextStorageResponseStatus.setter
     def NextStorageResponseStatus(self, status: int | None) -> None:
         if status is not None and (not 0 <= status <= 0xFFFF or status in UNFIT_STATUSES):
             raise ValueError(f"not the status of a last response: {status!r}")
-        self._storage.nextStatus = status
+        self._own.storage.nextStatus = status
 
     @property
     def EnableInMemoryStorageSCP(self) -> bool:
@@ -247,11 +250,12 @@ class DCXACC(Service):
 
         It can be set at any time, and goes for the objects that are announced from then on.
         """
-        return self._storage.store is self.memory
+        return self._own.storage.store is self.memory
 
     @EnableInMemoryStorageSCP.setter
     def EnableInMemoryStorageSCP(self, enabled: bool) -> None:
-        self._storage.store = self.memory if enabled else self._store
+        for served in self._allServed:
+            served.storage.store = self.memory if enabled else served.store
 
     def TakeStoredObject(self) -> ObjectInMemory | None:
         """
@@ -289,6 +293,37 @@ class DCXACC(Service):
 
     def _prepareSecurity(self) -> Callable[[], str]:
         return (lambda: "") if self._security is None else self._security.prepare()
+
+    @property
+    def policy(self) -> Sequence[Rule]:
+        """Who may come in, and for what; what is set goes for the associations that are requested from then on."""
+        return self.factory.rules
+
+    @policy.setter
+    def policy(self, rules: Sequence[Rule]) -> None:
+        self.factory.rules = tuple(rules)
+
+    @property
+    def users(self) -> Users | None:
+        """Who confirms user identities; what is set goes for the associations that are requested from then on."""
+        return self.factory.users
+
+    @users.setter
+    def users(self, users: Users | None) -> None:
+        self.factory.users = users
+
+    def reconfigure(self, configuration: Configuration) -> Sequence[str]:
+        """
+        Go by another configuration as far as can be while associations stand; return the settings that take a restart.
+
+        Limits, deadlines and relaxations change. Associations that stand keep the deadlines on their peers, but not
+        those on events and stores.
+        """
+        self.configuration = changed = self.configuration.withChanges(configuration)
+        self.factory.reconfigure(changed)
+        for served in self._allServed:
+            served.reconfigure(changed)
+        return changed.differences(configuration)
 
     def WaitForConnection(
         self, ae_title: str, port: Listening, timeout: float | None = None
@@ -402,7 +437,8 @@ class DCXACC(Service):
         return SecureEndpoint(endpoint, lambda: self._security, self._clock, self.factory.admission.counts)
 
     def _openStore(self) -> None:
-        self._files.start()
+        for served in self._allServed:
+            served.files.start()
 
     def _listens(self, port: IListeningPort, isTLS: bool) -> None:
         self._ports.append(port)
@@ -433,7 +469,8 @@ class DCXACC(Service):
     async def _stop(self) -> None:
         await self.StopListener()
         await self.factory.stop(self.configuration.stopDeadline)
-        await self._files.stop()
+        for served in self._allServed:
+            await served.files.stop()
 
     def _stopped(self, result: Failure | None) -> None:
         waiting, self._whenStopped = self._whenStopped, []

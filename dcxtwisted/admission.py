@@ -28,11 +28,12 @@ class Admission(Generic[_Connection]):
     respect, and outside again until it is closed.
 
     :ivar counts: what happened since the start, by name.
+    :ivar limits: can be set; whoever is in stays in.
     """
 
     def __init__(self, configuration: Configuration) -> None:
         self.counts: Counter[str] = Counter()
-        self._limits = configuration
+        self.limits = configuration
         self._outside: dict[_Connection, str] = {}  # the hosts; who came first stands first
         self._outsideOf: Counter[str] = Counter()
         self._bytesOf: Counter[_Connection] = Counter()  # what is kept of requests that are not whole
@@ -50,7 +51,7 @@ class Admission(Generic[_Connection]):
         """
         self.counts["connections"] += 1
         self._goOutside(connection, host)
-        if len(self._outside) <= self._limits.maximumConnectionsBeforeAssociation:
+        if len(self._outside) <= self.limits.maximumConnectionsBeforeAssociation:
             return None
         fullest = max(self._outsideOf, key=self._outsideOf.__getitem__)
         crowded = next(connection for connection, host in self._outside.items() if host == fullest)
@@ -74,7 +75,7 @@ class Admission(Generic[_Connection]):
 
     def admit(self, connection: _Connection, host: str, callingAETitle: str) -> AssociateRJ | None:
         """Take a connection inside and return None, or return the rejection where a limit is reached."""
-        limits = self._limits
+        limits = self.limits
         titles = limits.maximumAssociationsPerAETitle
         if (
             len(self._inside) >= limits.maximumAssociations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -47,14 +47,15 @@ def _maximumLength(instance: object, attribute: attrs.Attribute[int], value: int
         )
 
 
-def _AETitle(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+def validAETitle(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """Raise ValueError where a text is no AE title (PS3.5 6.2); a validator of attrs."""
     if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError(f"an AE title is 1 to 16 printable ASCII characters without a backslash, not {value!r}")
 
 
 def _relaxations(instance: object, attribute: attrs.Attribute[Relaxations], value: Relaxations) -> None:
     for title, checks in value.items():
-        _AETitle(instance, attribute, title)
+        validAETitle(instance, attribute, title)
         if not checks:
             raise ValueError(f"nothing is relaxed for {title!r}")
 
@@ -128,7 +129,7 @@ class Configuration:
         has waited longest is closed, of the address that has most of them.
     """
 
-    AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=_AETitle)
+    AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=validAETitle)
     checkCalledAETitle: bool = False
     maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
@@ -165,6 +166,28 @@ class Configuration:
     )
     maximumAssociationsWaiting: int = attrs.field(default=16, validator=attrs.validators.ge(0))
     maximumConnectionsBeforeAssociation: int = attrs.field(default=500, validator=attrs.validators.ge(1))
+
+    def withChanges(self, other: Configuration) -> Configuration:
+        """Return this with all settings of another that can change while associations stand."""
+        return attrs.evolve(self, **{name: getattr(other, name) for name in CHANGEABLE})
+
+    def differences(self, other: Configuration) -> Sequence[str]:
+        """Return the names of the settings in which another differs."""
+        return [field.name for field in attrs.fields(Configuration) if _differ(self, other, field.name)]
+
+
+def _differ(one: Configuration, other: Configuration, name: str) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+#: Settings that can change while associations stand: the deadlines of these stay, but for those of events and stores.
+CHANGEABLE: Final = frozenset(
+    field.name
+    for field in attrs.fields(Configuration)
+    if field.name.startswith("maximumAssociations")
+    or field.name.endswith("Deadline")
+    or field.name in ("maximumConnectionsBeforeAssociation", "ARTIM", "minimumRate", "relaxations")
+)
 
 
 def _optionalInt(text: str) -> int | None:

@@ -51,13 +51,17 @@ class Countdown:
 
 
 class Deadline:
-    """How long the Deferreds of others may take."""
+    """
+    How long the Deferreds of others may take.
 
-    __slots__ = ("_clock", "_seconds")
+    :ivar seconds: can be set, for what is waited for from then on.
+    """
+
+    __slots__ = ("_clock", "seconds")
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
-        self._seconds = seconds
+        self.seconds = seconds
 
     def of(self, awaited: Deferred[_T], what: str) -> Deferred[_T]:
         """
@@ -71,7 +75,7 @@ class Deadline:
         """
         if not isinstance(awaited, Deferred):
             raise TypeError(f"{what}: {type(awaited).__name__} in place of a Deferred")
-        return _Wait(self._clock, self._seconds, awaited, what).told
+        return _Wait(self._clock, self.seconds, awaited, what).told
 
 
 class _Wait(Generic[_T]):

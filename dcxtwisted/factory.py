@@ -4,7 +4,7 @@ The factory of associations: what they share, all that are up, and how they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -19,8 +19,10 @@ from dcxtwisted.configuration import Configuration
 from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
+from dcxtwisted.policy import Rule
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dcxtwisted.users import Users
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import Negotiated, Supported, TransferSyntaxes
 from dcxtwisted.wire.pdu import AssociateRJ
@@ -47,7 +49,10 @@ class AssociationFactory:
     :param takeStoredObject: hands over the oldest object in memory that came on an association.
     :param giveUp: called when all associations are aborted: has end what outlives them and may wait for long.
     :ivar associations: every accepted association that is not over.
-    :ivar admission: who may come in.
+    :ivar admission: who may come in beside those who are there.
+    :ivar rules: who may come in at all: the policy; without any, everyone.
+    :ivar users: who confirms users; None for nobody.
+    :ivar entities: by AE title, the events of those that are here beside C{configuration.AETitle}.
     :ivar share: what one peer may take of a reactor turn, in bytes.
     :ivar PDVs: the same in PDVs, whatever their size.
     """
@@ -79,6 +84,9 @@ class AssociationFactory:
             configuration.transferSyntaxPreference,
         )
         self.admission: Admission[AssociationProtocol] = Admission(configuration)
+        self.rules: Sequence[Rule] = ()
+        self.users: Users | None = None
+        self.entities: Mapping[str, IDCXACCEvents] = {}
         self.protocols: set[AssociationProtocol] = set()
         self.associations: set[Association] = set()
         self.share = _LARGEST_SHARE
@@ -101,6 +109,14 @@ class AssociationFactory:
         self._receiving += change
         self.share = max(SMALLEST_READ_SIZE, min(_LARGEST_SHARE, _ALL_SHARES // max(1, self._receiving)))
         self.PDVs = max(_LEAST_PDVS, self.share // _BYTES_OF_A_PDV)
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Go by other limits and deadlines, with the connections that come from now on."""
+        self.configuration = self.admission.limits = configuration
+
+    def eventsOf(self, association: IAssociation) -> IDCXACCEvents:
+        """Return the events of the AE title that is called."""
+        return self.entities.get(association.calledAETitle, self.events)
 
     def tell(self, event: Callable[..., Answer[object]], *args: object) -> None:
         """Call an event whose answer is ignored; a failure is logged and nothing else."""
@@ -176,8 +192,8 @@ class AssociationFactory:
             quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(association.quirks.items())),
         )
         if association.ended == "timed out":
-            self.tell(self.events.OnTimeout, association)
-        self.tell(self.events.OnAssocEnd, association, association.ended)
+            self.tell(self.eventsOf(association).OnTimeout, association)
+        self.tell(self.eventsOf(association).OnAssocEnd, association, association.ended)
         self._goneOrEnded()
 
     def _goneOrEnded(self) -> None:

@@ -237,6 +237,7 @@ class IAssociation(Interface):
     userIdentity: UserIdentityRequest | None = Attribute(
         "The peer's UserIdentityRequest, of type 1 to 5 (PS3.7 D.3.3.7), or None."
     )
+    user: str = Attribute("The user whom a checker has confirmed (see ``users.Users``), '' where none was asked.")
     maximumLengthToSend: int = Attribute("The largest P-DATA-TF body the peer takes, in bytes; 0 for no limit.")
     operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")

@@ -61,7 +61,6 @@ class PullPort:
         self._isListening = False
         self._attempt: Deferred[None] = succeed(None)
         self._whenStopped: list[Deferred[None]] = []
-        self._most = factory.configuration.maximumAssociationsWaiting
         self._deciding: set[Association] = set()
         self._queue: deque[Association] = deque()
         self._waiting: deque[Deferred[IAssociation | None]] = deque()
@@ -152,7 +151,8 @@ class PullPort:
 
     def reserve(self, association: Association) -> bool:
         """Keep a place for an association that is to be decided on; False where there is none."""
-        if len(self._queue) + len(self._deciding) >= self._most + len(self._waiting):
+        most = self._factory.configuration.maximumAssociationsWaiting
+        if len(self._queue) + len(self._deciding) >= most + len(self._waiting):
             return False
         self._deciding.add(association)
         return True
@@ -357,7 +357,7 @@ class Gate:
         self._timer = None
         self._shut()
         waiting, self._waiting = self._waiting, None
-        self._factory.tell(self._factory.events.OnTimeout, self._association)
+        self._factory.tell(self._factory.eventsOf(self._association).OnTimeout, self._association)
         if waiting is not None and not waiting.called:
             waiting.callback(False)
 

@@ -28,6 +28,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.configfile import DEFAULT_STORE, ConfigurationFileError, Setup
 from dcxtwisted.configuration import (
     DEFAULT_AE_TITLE,
     DEFAULT_LAYOUT,
@@ -37,20 +38,28 @@ from dcxtwisted.configuration import (
     writtenSetting,
 )
 from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.entities import ApplicationEntity, checkDistinct
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.security import PROFILES, SecurityContext
-from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES, Layout
+from dcxtwisted.setups import Given, Reload
+from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES
 
 _log = Logger()
-
-_DEFAULT_STORE: Final = "dicom-store"
 
 # Seconds left, after a deadline or a second signal, to what cannot be aborted.
 _LAST_GRACE: Final = 2.0
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS: Final = (*_STOP_SIGNALS, signal.SIGHUP)
+
+# What an option is where neither it nor a file says.
+_DEFAULTS: Final = {
+    "ae-title": DEFAULT_AE_TITLE,
+    "store-directory": DEFAULT_STORE,
+    "layout": DEFAULT_LAYOUT,
+    "tls-profile": "bcp195",
+}
 
 # What of a SecurityContext options give one by one.
 _TLS_LISTS: Final = ("trusted", "revocationLists", "acceptedThumbprints")
@@ -64,16 +73,19 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Listen for DICOM associations and store the objects that are sent. With no option at all it listens on "
-        f"port {DEFAULT_PORT}, as {DEFAULT_AE_TITLE}, and stores below ./{_DEFAULT_STORE}."
+        f"port {DEFAULT_PORT}, as {DEFAULT_AE_TITLE}, and stores below ./{DEFAULT_STORE}."
     )
     optParameters = [
-        ["ae-title", None, DEFAULT_AE_TITLE, "How the listener calls itself; see --check-called-ae-title."],
-        ["store-directory", None, _DEFAULT_STORE, "Where objects are stored; made where it is missing."],
+        ["config", None, None, "TOML file that says all of this and more; what options say goes before it."],
+        ["ae-title", None, None, f"How the listener calls itself. [default: {DEFAULT_AE_TITLE}]"],
+        ["store-directory", None, None, f"Where objects are stored; made if missing. [default: {DEFAULT_STORE}]"],
         [
             "layout",
             None,
-            DEFAULT_LAYOUT,
-            "Template for file names below the store directory, over " + ", ".join(KNOWN_ATTRIBUTES) + ".",
+            None,
+            "Template for file names below the store directory, over "
+            + ", ".join(KNOWN_ATTRIBUTES)
+            + f". [default: {DEFAULT_LAYOUT}]",
         ],
         ["max-pdu", None, None, "Largest P-DATA-TF body asked of peers, in bytes; 0 for no limit. [default: 131072]"],
         ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
@@ -82,11 +94,12 @@ class Options(usage.Options):
         [
             "tls-profile",
             None,
-            "bcp195",
-            f"Versions and cipher suites (PS3.15 B.12, B.13): {' or '.join(PROFILES)}.",
+            None,
+            f"Versions and cipher suites (PS3.15 B.12, B.13): {' or '.join(PROFILES)}. [default: bcp195]",
         ],
     ]
     optFlags = [
+        ["check", None, "Check all options, and the file of --config, and exit: with 0 where they are good, else 1."],
         ["check-called-ae-title", None, "Reject associations that call another AE title than --ae-title."],
         [
             "no-fsync",
@@ -107,6 +120,9 @@ class Options(usage.Options):
         self.securityContext: SecurityContext | None = None
         self.provider: IDCXACCEvents | None = None
         self.configuration = Configuration()
+        self.setup = Setup()
+        self.entities: list[ApplicationEntity] = []
+        self.given = Given()
 
     def opt_port(self, description: str) -> None:
         """Where to listen: a port number or a Twisted endpoint string; repeatable. [default: 11112, without TLS]"""
@@ -143,78 +159,70 @@ class Options(usage.Options):
         sys.exit(0)
 
     def postOptions(self) -> None:
-        """Check everything before anything listens: one clear line, and exit status 1."""
+        """Check everything before anything listens: one clear line for each error, and exit status 1."""
         try:
             self._check()
+        except ConfigurationFileError as error:
+            _fail(*error.errors)
         except ValueError as error:
             _fail(str(error))
+        if self["check"]:
+            _tell("all of it is good", sys.stdout)
+            sys.exit(0)
 
     def _check(self) -> None:
         from twisted.internet import reactor  # installed by twistd's own options, which come first
 
+        if self["config"]:
+            # Wherever the process goes before it is read again.
+            self["config"] = os.path.abspath(self["config"])
+        options = {name: value for name, value in self.items() if value not in (None, 0)}
+        self.given = Given(options, self.descriptions, self.tlsDescriptions, self.tlsLists, self.settings)
+        self.setup, self.configuration = self.given.settle(reactor)
+        setup = self.setup
         # Who asks for TLS alone gets no port without it.
-        descriptions = self.descriptions or ([] if self.tlsDescriptions else [str(DEFAULT_PORT)])
-        self.endpoints = [endpointFrom(reactor, description) for description in descriptions]
-        self.tlsEndpoints = [endpointFrom(reactor, description) for description in self.tlsDescriptions]
-        self.securityContext = self._security()
-        if not self["store-directory"]:
-            raise ValueError("--store-directory takes a directory, not ''")
-        _checkDirectory(os.path.abspath(self["store-directory"]))
-        Layout(self["layout"])
-        settings: dict[str, Any] = {
-            "AETitle": self["ae-title"],
-            "checkCalledAETitle": bool(self["check-called-ae-title"]),
-        }
-        if self["max-pdu"] is not None:
-            try:
-                settings["maximumLength"] = int(self["max-pdu"])
-            except ValueError:
-                raise ValueError(f"--max-pdu takes a number of bytes, not {self['max-pdu']!r}") from None
-        self.configuration = Configuration(**settings | self.settings)
-        if self.securityContext is not None:
+        ports = setup.listeners.ports or (() if setup.listeners.tlsPorts else (DEFAULT_PORT,))
+        self.endpoints = [endpointFrom(reactor, port) for port in ports]
+        self.tlsEndpoints = [endpointFrom(reactor, port) for port in setup.listeners.tlsPorts]
+        if setup.tls:
+            self.securityContext = SecurityContext(**setup.tls)
             self.securityContext.check()
-        if self["events"] is not None:
-            _useMonotonicClock(reactor)  # the provider may set timers
-            self.provider = _eventsFrom(self["events"])
-
-    def _security(self) -> SecurityContext | None:
-        given: dict[str, Any] = {
-            "key": self["tls-key"] or "",
-            "requireClientCertificate": bool(self["tls-require-client-certificate"]),
-            **self.tlsLists,
-        }
-        if self.tlsDescriptions:
-            if self["tls-certificate"] is None:
-                raise ValueError("--tls-port takes --tls-certificate")
-            return SecurityContext(certificate=self["tls-certificate"], profile=self["tls-profile"], **given)
-        if self["tls-certificate"] is not None or any(given.values()):
-            raise ValueError("options for TLS without --tls-port, which says where to speak it")
-        return None
-
-
-def _checkDirectory(directory: str) -> None:
-    """See that a directory is there or can be made; whether it can be written to shows when privileges are gone."""
-    while not os.path.lexists(directory):
-        directory = os.path.dirname(directory)
-    if not os.path.isdir(directory):
-        raise ValueError(f"--store-directory: {directory} is not a directory")
+        if setup.application.events or any(entity.events for entity in setup.entities):
+            _useMonotonicClock(reactor)  # the providers may set timers
+        if setup.application.events or self["events"] is not None:
+            self.provider = _eventsFrom(
+                "--events" if self["events"] is not None else "application.events:", setup.application.events
+            )
+        self.entities = [
+            ApplicationEntity(
+                AETitle=entity.AETitle,
+                storeDirectory=entity.directory,
+                layout=entity.layout,
+                events=_eventsFrom(f"entities[{number}].events:", entity.events) if entity.events else None,
+            )
+            for number, entity in enumerate(setup.entities, 1)
+        ]
+        checkDistinct(self.configuration.AETitle, setup.storage.directory, self.entities)
+        for name in ("ae-title", "store-directory", "layout", "tls-profile"):
+            self[name] = self[name] or _DEFAULTS[name]
 
 
-def _eventsFrom(name: str) -> IDCXACCEvents:
+def _eventsFrom(where: str, name: str) -> IDCXACCEvents:
     try:
         provider = namedAny(name)()
     except Exception as error:
         # The application's own code: whatever it raises is why it cannot be had.
-        raise ValueError(f"--events {name}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{where} {name}: {type(error).__name__}: {error}") from error
     try:
         verifyObject(IDCXACCEvents, provider)
     except Invalid as error:
-        raise ValueError(f"--events {name}: its result provides no IDCXACCEvents: {error}") from error
+        raise ValueError(f"{where} {name}: its result provides no IDCXACCEvents: {error}") from error
     return provider  # type: ignore[no-any-return]  # verified just now
 
 
-def _fail(message: str) -> NoReturn:
-    _tell(message, sys.stderr)
+def _fail(*messages: str) -> NoReturn:
+    for message in messages:
+        _tell(message, sys.stderr)
     sys.exit(1)
 
 
@@ -258,7 +266,9 @@ class ListenerService(MultiService):
         checked = "others are rejected" if configuration.checkCalledAETitle else "called AE titles are not checked"
         _log.info("AE title {title}; {checked}", title=configuration.AETitle, checked=checked)
         _log.info("storing below {directory}", directory=self._listener.storeDirectory)
-        if type(self._listener.events) is DCXACCEvents:
+        if self._listener.policy:
+            _log.info("access is as {count} rules of the policy say", count=len(self._listener.policy))
+        elif type(self._listener.events) is DCXACCEvents:
             _log.info("no access rules are set: everyone who can connect may store")
         else:
             _log.info("no access rules are set: OnConnection alone decides who may store")
@@ -368,16 +378,22 @@ def makeService(options: Options) -> IService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # twistd has installed the one it was asked for
 
+    setup = options.setup
     listener = DCXACC(
         options.endpoints,
         options.provider,
-        storeDirectory=os.fspath(options["store-directory"]),
-        layout=options["layout"],
-        durable=not options["no-fsync"],
+        storeDirectory=setup.storage.directory,
+        layout=setup.storage.layout,
+        durable=setup.storage.durable,
         configuration=options.configuration,
         tlsEndpoints=options.tlsEndpoints,
         securityContext=options.securityContext,
+        entities=options.entities,
+        policy=setup.policy,
+        users=setup.users,
         reactor=reactor,
     )
+    if options["config"]:
+        listener.addReload(Reload(listener, options.given, setup, reactor).prepare)
     service: IService = ListenerService(listener, reactor)
     return service

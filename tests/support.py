@@ -5,7 +5,8 @@ What the tests of associations share: a store whose Deferreds a test fires, and 
 from __future__ import annotations
 
 import gc
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from struct import pack
 from typing import Any
 
@@ -313,3 +314,21 @@ def client(peer: ScriptedPeer) -> MemoryTransport:
     transport = peer.transport
     assert isinstance(transport, MemoryTransport)
     return transport
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Have all that is logged meanwhile, by whomever, in a list as it is read: each line, and each traceback."""
+    lines: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+        if "log_failure" in event:
+            lines.append(event["log_failure"].getTraceback(detail="verbose"))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observe)

@@ -31,7 +31,7 @@ class AdmissionTestCase(SynchronousTestCase):
 
     def assertNothingCounted(self) -> None:
         """Fail where anything is kept of connections that are gone."""
-        kept = {name: value for name, value in vars(self.admission).items() if name not in ("counts", "_limits")}
+        kept = {name: value for name, value in vars(self.admission).items() if name not in ("counts", "limits")}
         self.assertEqual([name for name, value in kept.items() if value], [])
         self.assertEqual(len(kept), 7)
 

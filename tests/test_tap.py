@@ -35,6 +35,7 @@ from dcxtwisted import DCXACCEvents, StoreRefused
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration, Duplicates
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.policy import Rule
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.tap import ListenerService, Options, makeService
 from dcxtwisted.wire.assembly import fragment
@@ -117,7 +118,9 @@ class OptionsTests(SynchronousTestCase):
             re.findall(r"^ +(--[a-z-]+=?) +(\S+)", text, re.MULTILINE),
             [
                 ("--ae-title=", "How"),
+                ("--check", "Check"),
                 ("--check-called-ae-title", "Reject"),
+                ("--config=", "TOML"),
                 ("--events=", "Dotted"),
                 ("--help", "Display"),
                 ("--layout=", "Template"),
@@ -166,7 +169,9 @@ class OptionsTests(SynchronousTestCase):
             dict(options),
             {
                 "ae-title": "DCXTWISTED",
+                "check": 0,
                 "check-called-ae-title": 0,
+                "config": None,
                 "store-directory": "dicom-store",
                 "layout": "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm",
                 "max-pdu": None,
@@ -386,6 +391,7 @@ class FakeListener(Service):
 
     storeDirectory = "/store"
     events = DCXACCEvents()
+    policy: tuple[Rule, ...] = ()
     configuration = Configuration(AETitle="MY AE", stopDeadline=30)
 
     def __init__(self) -> None:

@@ -59,11 +59,11 @@ class StorageService:
     :param participants: run in this order between the store and OnStoreDone.
     :param scope: what is taken besides the storage SOP classes of the standard.
     :param strict: as in the configuration; these too:
-    :param relaxations: what each sender is let off.
     :param abortOnRefusal: abort in place of draining what is refused before it comes.
     :ivar maximumObjectSize: bytes of a data set beyond which it is refused.
     :ivar store: the acceptor's own way, for what comes from now on.
     :ivar root: what stands before the file name that OnStoreSetup is given.
+    :ivar relaxations: what each sender is let off, of what comes from now on.
     :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
     """
 
@@ -97,7 +97,7 @@ class StorageService:
         self.nextStatus: int | None = None
         self._scope = StorageScope() if scope is None else scope
         self._strict = strict
-        self._relaxations = relaxations
+        self.relaxations = relaxations
         self._abortOnRefusal = abortOnRefusal
         self.maximumObjectSize = inf if maximumObjectSize is None else maximumObjectSize
 
@@ -131,7 +131,7 @@ class StorageService:
         return self._open(place, command, request, exchange)
 
     def _relaxedFor(self, association: IAssociation) -> frozenset[Check]:
-        relaxations = self._relaxations
+        relaxations = self.relaxations
         return relaxations.get(association.callingAETitle, NOTHING) if relaxations else NOTHING
 
     def takeNextStatus(self, exchange: IExchange) -> int | None:

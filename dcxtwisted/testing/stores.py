@@ -54,6 +54,7 @@ class StoreAssociation:
     implementationClassUID = ""
     implementationVersionName = ""
     userIdentity: UserIdentityRequest | None = None
+    user = ""
     maximumLengthToSend = 16384
     operationsWindow = 1
     startedAt = 0.0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import attrs
+from attrs import evolve
 
 from dcxtwisted.uids import (
     APPLICATION_CONTEXT,
@@ -20,6 +21,7 @@ from dcxtwisted.wire.items import (
     ACCEPTANCE,
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     USER_IDENTITY_TYPES,
+    USER_REJECTION,
     AsynchronousOperationsWindow,
     PresentationContextProposal,
     PresentationContextResult,
@@ -136,6 +138,46 @@ def negotiate(request: AssociateRQ, supported: Supported) -> Negotiated | Associ
     )
     window = accept.userInformation.asynchronousOperationsWindow
     return Negotiated(accept, contexts, proposed, maximumLength, 1 if window is None else window.invoked)
+
+
+def withoutClasses(negotiated: Negotiated, refused: Container[str]) -> Negotiated:
+    """Return the terms with the contexts of some SOP classes refused, as by the user (result 1)."""
+    accept = negotiated.accept
+    information = accept.userInformation
+    contexts = {
+        contextID: context
+        for contextID, context in negotiated.contexts.items()
+        if context.abstractSyntax not in refused
+    }
+    return evolve(
+        negotiated,
+        accept=evolve(
+            accept,
+            presentationContexts=tuple(
+                evolve(result, result=USER_REJECTION)
+                if result.result == ACCEPTANCE and result.contextID not in contexts
+                else result
+                for result in accept.presentationContexts
+            ),
+            userInformation=evolve(
+                information,
+                roleSelections=tuple(role for role in information.roleSelections if role.SOPClassUID not in refused),
+                extendedNegotiations=tuple(
+                    item for item in information.extendedNegotiations if item.SOPClassUID not in refused
+                ),
+            ),
+        ),
+        contexts=contexts,
+    )
+
+
+def answeringIdentity(negotiated: Negotiated, response: bytes) -> Negotiated:
+    """Return the terms with a response to the user identity, where one was asked for."""
+    information = negotiated.accept.userInformation
+    if information.userIdentityResponse is None:
+        return negotiated
+    answering = evolve(information, userIdentityResponse=response)
+    return evolve(negotiated, accept=evolve(negotiated.accept, userInformation=answering))
 
 
 def _taken(request: AssociateRQ, supported: Supported) -> dict[str, Container[str] | None]:
