@@ -4,6 +4,7 @@ The listener as a service: where it listens, how it starts, and how it stops, ov
 
 from __future__ import annotations
 
+import time
 import os
 import tempfile
 import threading
@@ -168,6 +169,7 @@ class ListeningTests(LoopbackTestCase):
         self.assertEqual(len(listener.ports), 1)
 
     def test_log(self) -> None:
+        self.patch(reactor, "seconds", time.time)  # where twistd's options were here first, it is another
         with capturedLogs() as events:
             listener = self.start()
         self.assertEqual(
