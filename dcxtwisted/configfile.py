@@ -18,51 +18,25 @@ import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.python.reflect import namedAny
 
-from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration, validAETitle
+from dcxtwisted.configuration import Configuration
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
+from dcxtwisted.sections import (
+    SECTION_OF,
+    SETTINGS,
+    Application,
+    EntitySection,
+    Listeners,
+    Setup,
+    Storage,
+    UsersSection,
+    pathOf,
+)
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.stores.layout import Layout
 from dcxtwisted.users import Users, passwordsFrom
 
-DEFAULT_STORE: Final = "dicom-store"
-
 _T = TypeVar("_T")
-
-#: The settings of ``Configuration``, by section.
-SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "negotiation": (
-        "AETitle",
-        "checkCalledAETitle",
-        "maximumLength",
-        "operationsWindow",
-        "transferSyntaxPreference",
-        "acceptUnknown",
-        "acceptReferencedPixels",
-    ),
-    "storage": ("duplicates", "minimumFreeBytes", "minimumFreeInodes"),
-    "memory": ("memoryBudget", "memoryOverflow", "spillBudget"),
-    "limits": (
-        "maximumAssociations",
-        "maximumAssociationsPerAddress",
-        "maximumAssociationsPerAETitle",
-        "maximumAssociationsWaiting",
-        "maximumConnectionsBeforeAssociation",
-    ),
-    "deadlines": (
-        "ARTIM",
-        "silenceDeadline",
-        "progressDeadline",
-        "minimumRate",
-        "writeStallDeadline",
-        "connectionEventDeadline",
-        "eventDeadline",
-        "storeDeadline",
-        "stopDeadline",
-    ),
-    "quirks": ("strict", "abortOnRefusal", "relaxations"),
-}
-_SECTION_OF: Final = {name: section for section, names in SETTINGS.items() for name in names}
 
 
 class ConfigurationFileError(ValueError):
@@ -77,96 +51,7 @@ class ConfigurationFileError(ValueError):
         self.errors = errors
 
 
-@attrs.frozen(kw_only=True)
-class Listeners:
-    """Where to listen."""
-
-    ports: tuple[int | str, ...] = ()
-    tlsPorts: tuple[int | str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class Storage:
-    """Where objects go."""
-
-    directory: str = attrs.field(default=DEFAULT_STORE, validator=attrs.validators.min_len(1))
-    layout: str = DEFAULT_LAYOUT
-    durable: bool = True
-
-
-@attrs.frozen(kw_only=True)
-class Application:
-    """
-    The application's own code.
-
-    :ivar events: dotted name of a callable that returns an ``IDCXACCEvents`` provider; '' for none.
-    """
-
-    events: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class UsersSection:
-    """
-    Who confirms users.
-
-    :ivar passwords: path of a file with NAME:PASSWORD in each line.
-    :ivar checkers: dotted names of callables that return an ``ICredentialsChecker``.
-    """
-
-    passwords: str = ""
-    checkers: tuple[str, ...] = ()
-    required: bool = False
-
-
-def _stripped(text: str) -> str:
-    return text.strip()
-
-
-@attrs.frozen(kw_only=True)
-class EntitySection:
-    """One more AE title; see ``entities.ApplicationEntity``."""
-
-    AETitle: str = attrs.field(converter=_stripped, validator=validAETitle)
-    directory: str = attrs.field(validator=attrs.validators.min_len(1))
-    layout: str = DEFAULT_LAYOUT
-    events: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Setup:
-    """
-    What a listener is set up with, by a file or otherwise.
-
-    :ivar settings: those of ``Configuration`` that are given.
-    :ivar tls: the attributes of a ``SecurityContext`` that are given.
-    :ivar users: None for nobody who confirms them.
-    """
-
-    settings: Mapping[str, Any] = attrs.field(factory=dict)
-    listeners: Listeners = Listeners()
-    storage: Storage = Storage()
-    application: Application = Application()
-    tls: Mapping[str, Any] = attrs.field(factory=dict)
-    policy: tuple[Rule, ...] = ()
-    users: Users | None = None
-    entities: tuple[EntitySection, ...] = ()
-
-
-#: What takes a restart, by its path, where another setup has it otherwise.
-_FIXED: Final = ("listeners", "storage", "application", "tls", "entities")
-
 _STORAGE: Final = frozenset(field.name for field in attrs.fields(Storage))
-
-
-def pathOf(setting: str) -> str:
-    """Return where a setting stands in a file."""
-    return f"{_SECTION_OF[setting]}.{setting}"
-
-
-def restartsFor(old: Setup, new: Setup) -> Sequence[str]:
-    """Return the parts that differ, besides the settings, and that a listener cannot change."""
-    return [part for part in _FIXED if getattr(old, part) != getattr(new, part)]
 
 
 def readFile(path: str, reactor: Any) -> Setup:
@@ -255,7 +140,7 @@ class _Reading:
                 except ValueError as error:
                     self._error(where, error)
             elif name not in others:
-                elsewhere = f", but {pathOf(name)}" if name in _SECTION_OF else ""
+                elsewhere = f", but {pathOf(name)}" if name in SECTION_OF else ""
                 self._error(where, f"no such setting{elsewhere or _meant(name, {*byName, *others})}")
         return values
 

@@ -186,7 +186,7 @@ CHANGEABLE: Final = frozenset(
     for field in attrs.fields(Configuration)
     if field.name.startswith("maximumAssociations")
     or field.name.endswith("Deadline")
-    or field.name in ("maximumConnectionsBeforeAssociation", "ARTIM", "minimumRate", "relaxations")
+    or field.name in ("maximumConnectionsBeforeAssociation", "maximumObjectSize", "ARTIM", "minimumRate", "relaxations")
 )
 
 

@@ -5,6 +5,7 @@ What an AE title has of its own where a listener serves it: where its objects go
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from os.path import abspath
 from typing import Any
 
@@ -100,10 +101,12 @@ class Served:
         }
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """Go by other deadlines and relaxations, with the objects that are announced from now on."""
+        """Go by other limits, deadlines and relaxations, with the objects that are announced from now on."""
         for name, deadline in self._deadlines.items():
             deadline.seconds = getattr(configuration, name)
         self.storage.relaxations = configuration.relaxations
+        size = configuration.maximumObjectSize
+        self.storage.maximumObjectSize = inf if size is None else size
 
 
 def fileStoreFrom(

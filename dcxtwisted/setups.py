@@ -11,9 +11,10 @@ from typing import Any, Final
 import attrs
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import Application, Listeners, Setup, Storage, checkDirectory, pathOf, readFile, restartsFor
+from dcxtwisted.configfile import checkDirectory, readFile
 from dcxtwisted.configuration import Configuration, writtenSetting
 from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.sections import Application, Listeners, Setup, Storage, pathOf, restartsFor
 from dcxtwisted.stores.layout import Layout
 
 _TLS_OPTIONS: Final = {
@@ -137,7 +138,9 @@ class Reload:
         changed = [f"{pathOf(name)} = {writtenSetting(getattr(now, name))}" for name in before.differences(now)]
         if tuple(listener.policy) != setup.policy:
             listener.policy = setup.policy
-            changed.append(f"policy ({len(setup.policy)} rules)" if setup.policy else "no policy: everyone may come")
+            changed.append(
+                f"policy ({_counted(len(setup.policy))})" if setup.policy else "no policy: everyone may come"
+            )
         if listener.users != setup.users:
             listener.users = setup.users
             changed.append("users")
@@ -146,3 +149,7 @@ class Reload:
         if restarts:
             told.append(f"a restart is needed for {', '.join(restarts)}")
         return "; ".join(told)
+
+
+def _counted(rules: int) -> str:
+    return "1 rule" if rules == 1 else f"{rules} rules"

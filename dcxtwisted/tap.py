@@ -28,7 +28,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import DEFAULT_STORE, ConfigurationFileError, Setup
+from dcxtwisted.configfile import ConfigurationFileError
 from dcxtwisted.configuration import (
     DEFAULT_AE_TITLE,
     DEFAULT_LAYOUT,
@@ -41,6 +41,7 @@ from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.entities import ApplicationEntity, checkDistinct
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
+from dcxtwisted.sections import DEFAULT_STORE, Setup
 from dcxtwisted.security import PROFILES, SecurityContext
 from dcxtwisted.setups import Given, Reload
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES
@@ -266,12 +267,7 @@ class ListenerService(MultiService):
         checked = "others are rejected" if configuration.checkCalledAETitle else "called AE titles are not checked"
         _log.info("AE title {title}; {checked}", title=configuration.AETitle, checked=checked)
         _log.info("storing below {directory}", directory=self._listener.storeDirectory)
-        if self._listener.policy:
-            _log.info("access is as {count} rules of the policy say", count=len(self._listener.policy))
-        elif type(self._listener.events) is DCXACCEvents:
-            _log.info("no access rules are set: everyone who can connect may store")
-        else:
-            _log.info("no access rules are set: OnConnection alone decides who may store")
+        _log.info("{access}", access=_access(self._listener))
         for port in self._listener.ports[:1]:
             address = port.getHost()
             tls = ""
@@ -337,6 +333,19 @@ class ListenerService(MultiService):
         self._listener.factory.abortAll()
         if self._lastResort is not None and self._lastResort.active():
             self._lastResort.reset(_LAST_GRACE)
+
+
+def _access(listener: DCXACC) -> str:
+    """Return who may come in, in a line."""
+    users = listener.users
+    who = "everyone who can connect" if users is None or not users.required else "every confirmed user"
+    if listener.policy:
+        return (
+            f"access rules: {len(listener.policy)}, the first that matches decides; where none does, nobody may store"
+        )
+    if type(listener.events) is DCXACCEvents:
+        return f"no access rules are set: {who} may store"
+    return "no access rules are set: OnConnection alone decides who may store"
 
 
 def _inOneLine(start: Callable[[], object]) -> None:

@@ -15,21 +15,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.checks import Check, relaxationsFrom
-from dcxtwisted.configfile import (
+from dcxtwisted.configfile import ConfigurationFileError, readFile
+from dcxtwisted.configuration import CHANGEABLE, Configuration, Duplicates, MemoryOverflow
+from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.policy import Rule
+from dcxtwisted.sections import (
     DEFAULT_STORE,
     SETTINGS,
     Application,
-    ConfigurationFileError,
     EntitySection,
     Listeners,
     Setup,
     Storage,
     pathOf,
-    readFile,
 )
-from dcxtwisted.configuration import CHANGEABLE, Configuration, Duplicates, MemoryOverflow
-from dcxtwisted.events import DCXACCEvents
-from dcxtwisted.policy import Rule
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.setups import Given, Reload
 from dcxtwisted.tap import Options
@@ -465,6 +464,7 @@ class ReloadTests(FileTestCase):
             """
             [limits]
             maximumAssociations = 7
+            maximumObjectSize = 1000
             [deadlines]
             eventDeadline = 9
             storeDeadline = 8.5
@@ -483,8 +483,8 @@ class ReloadTests(FileTestCase):
         self.assertEqual(
             listener.reload(),
             [
-                "quirks.relaxations = CT1:identity, deadlines.eventDeadline = 9, deadlines.storeDeadline = 8.5, "
-                "limits.maximumAssociations = 7, policy (2 rules), users"
+                "quirks.relaxations = CT1:identity, limits.maximumObjectSize = 1000, deadlines.eventDeadline = 9, "
+                "deadlines.storeDeadline = 8.5, limits.maximumAssociations = 7, policy (2 rules), users"
             ],
         )
         configuration = listener.configuration
@@ -493,6 +493,7 @@ class ReloadTests(FileTestCase):
             Configuration(
                 AETitle="MINE",
                 maximumAssociations=7,
+                maximumObjectSize=1000,
                 eventDeadline=9,
                 storeDeadline=8.5,
                 relaxations={"CT1": ["identity"]},
@@ -503,6 +504,7 @@ class ReloadTests(FileTestCase):
         storage = listener._own.storage
         self.assertEqual((storage.eventDeadline.seconds, storage.storeDeadline.seconds), (9, 8.5))
         self.assertEqual(storage.relaxations, configuration.relaxations)
+        self.assertEqual(storage.maximumObjectSize, 1000)
         self.assertEqual([rule.allow for rule in listener.policy], [False, True])
         self.assertEqual(listener.users, Users([passwords()]))
         self.assertEqual(listener.reload(), [])

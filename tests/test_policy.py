@@ -31,6 +31,7 @@ from dcxtwisted.users import IUsernameAlone, Users
 from dcxtwisted.wire.items import RoleSelection, SOPClassExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.pdu import AssociateRJ
 from tests.support import dataSet, logged
+from tests.tlspeers import Client, TLSListenerTestCase
 
 THUMBPRINT = "ab" * 32
 STORAGE = frozenset({ServiceName.STORAGE})
@@ -320,3 +321,26 @@ class PolicyOnTheWireTests(SynchronousTestCase):
         """The listener takes the rules of an embedder as they are."""
         rules = [Rule(allow=True)]
         self.assertEqual(DCXACC([], policy=rules, reactor=ListenerInMemory().clock).policy, tuple(rules))
+
+
+class PolicyOverTLSTests(TLSListenerTestCase):
+    """Rules over the certificate that a client shows."""
+
+    def test_certificates(self) -> None:
+        """Subject and thumbprint are those of the handshake; who shows none matches no rule over them."""
+        one, other = self.authority.issue("ct1"), self.authority.issue("ct2")
+        table: list[tuple[Rule, tuple[bool, bool, bool]]] = [
+            (Rule(allow=True, TLSSubjects=["CN=ct1"]), (True, False, False)),
+            (Rule(allow=True, TLSSubjects=["CN=ct?"]), (True, True, False)),
+            (Rule(allow=True, TLSThumbprints=[other.thumbprint]), (False, True, False)),
+        ]
+        self.secure(trusted=self.trust()["trusted"])
+        for rule, lets in table:
+            self.listener.acceptor.policy = [rule]
+            for client, isIn in zip((Client(one), Client(other), None), lets, strict=True):
+                with self.subTest(rule=rule, client=client):
+                    peer = self.associateTLS(client)
+                    self.assertEqual(peer.rejected, None if isIn else AssociateRJ(1, 1, 1))
+                    self.assertEqual(peer.accepted is not None, isIn)
+                    peer.abort()
+                    self.pump()

@@ -38,8 +38,10 @@ from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.policy import Rule
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.tap import ListenerService, Options, makeService
+from dcxtwisted.users import Users
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.messages import encodeCStoreRQ
+from dcxtwisted.wire.pdu import AssociateRJ
 from tests.certificates import LOOPBACK as LOOPBACK_NAMES
 from tests.certificates import Files, pem, selfSigned
 from tests.loopback import BlockingPeer, Program, directoryFor, twistd
@@ -392,6 +394,7 @@ class FakeListener(Service):
     storeDirectory = "/store"
     events = DCXACCEvents()
     policy: tuple[Rule, ...] = ()
+    users: Users | None = None
     configuration = Configuration(AETitle="MY AE", stopDeadline=30)
 
     def __init__(self) -> None:
@@ -945,6 +948,47 @@ class TLSTests(TwistdTestCase):
         self.assertNotIn("Traceback", self.program.output)
         self.program.signal(signal.SIGTERM)
         self.assertEqual((self.program.status(), self.program.errors), (0, ""))
+
+
+class ConfigurationFileTests(TwistdTestCase):
+    """The file of ``--config``."""
+
+    def test_reloadedDuringATransfer(self) -> None:
+        """The next association is refused by the new policy; the transfer goes on. What is no good changes nothing."""
+        path = self.directory / "dcxtwisted.toml"
+        path.write_text('[[policy]]\nallow = true\n[application]\nevents = "tests.test_tap.Talkative"\n')
+        program, port = self.listen("--config", "dcxtwisted.toml")
+        self.assertIn("access rules: 1, the first that matches decides", program.output)
+        peer = self.peer(port)
+        rest = self.begin(program, peer)
+        path.write_text("[[policy]]\nallow = no\n")
+        program.signal(signal.SIGHUP)
+        program.waitFor(r"not reloaded, everything stays as it was: /.*/dcxtwisted\.toml is not TOML: ")
+        self.peer(port)
+        path.write_text('[[policy]]\nallow = false\nreject = "1/1/3"\n[limits]\nmaximumAssociations = 9\n')
+        program.signal(signal.SIGHUP)
+        program.waitFor(
+            r"reloaded: limits\.maximumAssociations = 9, policy \(1 rule\); a restart is needed for application$"
+        )
+        refused = BlockingPeer(port)
+        self.addCleanup(refused.close)
+        refused.associate()
+        refused.until(lambda: refused.rejected)
+        self.assertEqual(refused.rejected, AssociateRJ(1, 1, 3))
+        peer.send(rest)
+        peer.until(lambda: peer.statuses)
+        self.assertEqual(peer.statuses, [0])
+
+    def test_check(self) -> None:
+        """--check ends with status 0, or 1 with a line for each error; nothing listens, and no directory is made."""
+        path = self.directory / "dcxtwisted.toml"
+        path.write_text("")
+        program = self.run_("--check", "--config", "dcxtwisted.toml")
+        self.assertEqual((program.status(), program.errors), (0, ""))
+        path.write_text("[limits]\nX = 1\n[deadlines]\nARTIM = 0\n")
+        program = self.run_("--check", "--config", "dcxtwisted.toml")
+        self.assertEqual((program.status(), program.errors.count("\n")), (1, 2))
+        self.assertEqual(sorted(os.listdir(self.directory)), ["dcxtwisted.toml", "stderr.txt"])
 
 
 class _Writing:
