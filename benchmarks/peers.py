@@ -25,8 +25,10 @@ from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 from benchmarks.scratch import countFiles, emptyFiles, spreadDirectories, touchMemory
 from benchmarks.table import Case, Measurement, formatTable
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
-_TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
+#: The checkout that this is run from.
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+#: The program beside this Python.
+TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Receiver:
 def _ours(*options: str) -> Receiver:
     return Receiver(
         (
-            *(_TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
+            *(TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
             *("--port", "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
         )
     )
@@ -131,7 +133,7 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     configuration.write_text(receiver.configuration)
     names = {"port": port, "directory": directory, "configuration": configuration}
     command = [argument.format(**names) for argument in receiver.command]
-    return directory, command, {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+    return directory, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), **receiver.environment}
 
 
 def measure(

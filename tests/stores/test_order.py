@@ -14,7 +14,7 @@ from tests.support import dataSet
 
 # Where the layout puts what has no study and no series.
 _DIRECTORY = "unknown/unknown"
-_WORKING_WAY = ("--events", "tests.stores.tracing.WithoutUnnamedFiles")
+_WORKING_WAY = ("--events", "benchmarks.kills.withoutUnnamedFiles")
 
 
 class OrderTests(SynchronousTestCase):
@@ -137,7 +137,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(after, [])
 
     def test_replaced(self) -> None:
-        """The old one has a durable working name before the new one takes its place, and loses it when that is answered."""
+        """The old one has a durable working name before the new one takes its place, and loses it after that."""
         replacing = ("--set", "duplicates=replace")
         made = ["mkdir .incoming", "mkdir *"]
         for options, number, before, naming in (((), 0, made, ["link */1"]), (_WORKING_WAY, 3, [], [])):

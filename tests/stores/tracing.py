@@ -16,8 +16,6 @@ from typing import Final
 import attrs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dcxtwisted import DCXACCEvents
-from dcxtwisted.stores import file
 from tests.loopback import DEADLINE, Program
 
 _CALLS: Final = (
@@ -29,13 +27,6 @@ _RESUMED: Final = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)")
 _OUTCOME: Final = re.compile(r"\)? += (-?\d+)")
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 _WORKING: Final = re.compile(r"\.incoming/[0-9]+-[0-9a-f]{16}")
-
-
-class WithoutUnnamedFiles(DCXACCEvents):
-    """Events that have the store find a file system without unnamed files."""
-
-    def __init__(self) -> None:
-        file.makesUnnamedFiles = lambda directory: False
 
 
 @attrs.frozen
