@@ -123,12 +123,14 @@ class Template:
     :ivar head: the command, and the data set up to its SOP Instance UID.
     :ivar body: all that follows; shared by every association.
     :ivar serialsAt: where in the head the serial digits of the two SOP Instance UIDs are.
+    :ivar UIDAt: where in the head the first of them begins.
     :ivar messageIDAt: where in the head the Message ID is, a little endian 16-bit number.
     """
 
     head: bytes
     body: memoryview
     serialsAt: tuple[int, int]
+    UIDAt: int
     messageIDAt: int
 
 
@@ -156,6 +158,7 @@ def makeTemplate(size: int, maximumLength: int, run: int) -> Template:
         head=bytes(stream[:cut]),
         body=memoryview(stream)[cut:],
         serialsAt=(first + offset, second + offset),
+        UIDAt=first,
         messageIDAt=messageIDAt,
     )
 

@@ -31,8 +31,10 @@ from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 from benchmarks.scratch import countFiles, emptyFiles, spreadDirectories, touchMemory
 from benchmarks.table import Case, Measurement, formatTable
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
-_TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
+#: The checkout that this is run from.
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+#: The program beside this Python.
+TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Receiver:
 def _ours(*options: str, port: str = "--port", isTLS: bool = False) -> Receiver:
     return Receiver(
         (
-            *(_TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
+            *(TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
             *(port, "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
         ),
         isTLS=isTLS,
@@ -150,7 +152,7 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     if receiver.isTLS:
         _makeCertificate(scratch)
     command = [argument.format(**names) for argument in receiver.command]
-    return directory, command, {**os.environ, "PYTHONPATH": str(_CHECKOUT), **receiver.environment}
+    return directory, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), **receiver.environment}
 
 
 def _makeCertificate(scratch: Path) -> None:

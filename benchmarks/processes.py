@@ -37,6 +37,7 @@ class ReceiverProcess:
     A receiver that listens from ``with`` on, and of which nothing is left after it.
 
     :ivar pid: its process id.
+    :ivar port: where it listens.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ReceiverProcess:
         :param cores: on which it and its children run; empty for any.
         """
         self._command = command
-        self._port = port
+        self.port = port
         self._log = log
         self._cores = cores
         self._environment = environment
@@ -86,7 +87,7 @@ class ReceiverProcess:
     def _awaitListening(self) -> None:
         """Wait without connecting: to some receivers a connection without an association is a fault."""
         deadline = time.monotonic() + _START
-        while not _isListening(self._port):
+        while not _isListening(self.port):
             if self._process.poll() is not None:
                 raise ReceiverError(f"ended with {self._process.returncode} at the start{self._lastLines()}")
             if time.monotonic() > deadline:

@@ -4,10 +4,10 @@ The listener as a service: where it listens, how it starts, and how it stops, ov
 
 from __future__ import annotations
 
-import time
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Generator, Sequence
 from errno import EADDRINUSE
 from pathlib import Path
