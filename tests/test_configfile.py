@@ -339,6 +339,12 @@ class ExampleTests(FileTestCase):
 class OptionsTests(FileTestCase):
     """The file among the options of ``twistd dcxtwisted``."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        from twisted.internet import reactor
+
+        self.patch(reactor, "seconds", reactor.seconds)
+
     def parse(self, text: str, *arguments: str) -> Options:
         Path(self.path).write_text(text)
         options = Options()
