@@ -162,11 +162,7 @@ class _Reading:
                 self._error(path, f"{field.name} is missing")
         if len(self.errors) > before:
             return None
-        try:
-            return check(kind(**values), path)
-        except ValueError as error:
-            self._error(path, error)
-            return None
+        return check(kind(**values), path)
 
     def _several(
         self, kind: type[_T], given: Any, path: str, check: Callable[[_T, str], Any] = lambda made, path: made
