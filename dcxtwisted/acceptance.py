@@ -49,6 +49,7 @@ class Association:
     objectsRefused = 0
     bytesReceived = 0
     ended = ""
+    notAccepted: tuple[str, ...] = ()  # SOP classes of refused contexts, for the log
     #: What an application waits at for commands; None where it need not wait, and before it is accepted.
     gate: Gate | None = None
 
@@ -156,6 +157,9 @@ class Acceptance:
             self._reject(exceeded, "because a limit is reached")
             return
         association.acceptedContexts = outcome.contexts
+        association.notAccepted = tuple(
+            dict.fromkeys(name for ID, name in outcome.proposed.items() if ID not in outcome.contexts)
+        )
         association.maximumLengthToSend = outcome.maximumLengthToSend
         association.operationsWindow = outcome.operationsWindow
         if users is None:

@@ -134,7 +134,7 @@ class DCXACC(Service):
             _transferSyntaxes(self._own.inOrder),
             self._makeProvider,
             self.memory.take,
-            self.memory.giveUp,
+            self._giveUp,
         )
         self.factory.entities = {title: served.events for title, served in self._entities.items()}
         self.factory.rules = tuple(policy)
@@ -466,6 +466,12 @@ class DCXACC(Service):
             Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
         return stopped
 
+    def _giveUp(self) -> None:
+        """Every association is aborted: what may wait for long, for an application, does not."""
+        self.memory.giveUp()
+        for served in self._allServed:
+            served.hurry()
+
     async def _stop(self) -> None:
         await self.StopListener()
         await self.factory.stop(self.configuration.stopDeadline)
@@ -473,6 +479,8 @@ class DCXACC(Service):
             await served.files.stop()
 
     def _stopped(self, result: Failure | None) -> None:
+        for served in self._allServed:
+            served.takeTime()
         waiting, self._whenStopped = self._whenStopped, []
         for stopped in waiting:
             stopped.callback(result)

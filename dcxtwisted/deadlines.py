@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -57,10 +57,12 @@ class Deadline:
     :ivar seconds: can be set, for what is waited for from then on.
     """
 
-    __slots__ = ("_clock", "seconds")
+    __slots__ = ("_clock", "_hurries", "_waits", "seconds")
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
+        self._hurries = False
+        self._waits: set[_Wait[Any]] = set()
         self.seconds = seconds
 
     def of(self, awaited: Deferred[_T], what: str) -> Deferred[_T]:
@@ -75,30 +77,55 @@ class Deadline:
         """
         if not isinstance(awaited, Deferred):
             raise TypeError(f"{what}: {type(awaited).__name__} in place of a Deferred")
-        return _Wait(self._clock, self.seconds, awaited, what).told
+        return _Wait(self._clock, 0 if self._hurries else self.seconds, awaited, what, self._waits).told
+
+    def hurry(self) -> None:
+        """Wait no longer: not for what is waited for now, nor, until C{takeTime}, for what does not come at once."""
+        self._hurries = True
+        for wait in list(self._waits):
+            wait.end()
+
+    def takeTime(self) -> None:
+        """Wait again, after C{hurry}."""
+        self._hurries = False
 
 
 class _Wait(Generic[_T]):
     """One Deferred of others, and the one that is told of it."""
 
-    __slots__ = ("_awaited", "_call", "_isOver", "_seconds", "_what", "told")
+    __slots__ = ("_awaited", "_call", "_isOver", "_seconds", "_waits", "_what", "told")
 
-    def __init__(self, clock: IReactorTime, seconds: float, awaited: Deferred[_T], what: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, seconds: float, awaited: Deferred[_T], what: str, waits: set[_Wait[Any]]
+    ) -> None:
+        """
+        :param waits: has this wait while it lasts.
+        """
         self.told: Deferred[_T] = Deferred(self._cancelled)
         self._seconds = seconds
         self._awaited = awaited
         self._what = what
         self._isOver = False
+        self._waits = waits
+        waits.add(self)
         self._call = clock.callLater(seconds, self._passed)
         awaited.addBoth(self._fired)
 
     def _cancelled(self, told: Deferred[_T]) -> None:
         # Without a wait there is no deadline, whether what was waited for lets itself be cancelled or not.
+        self._waits.discard(self)
         if self._call.active():
             self._call.cancel()
             self._awaited.cancel()
 
+    def end(self) -> None:
+        """Have the deadline pass now."""
+        if self._call.active():
+            self._call.cancel()
+            self._passed()
+
     def _passed(self) -> None:
+        self._waits.discard(self)
         self._isOver = True
         try:
             self._awaited.cancel()
@@ -108,6 +135,7 @@ class _Wait(Generic[_T]):
                 self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
 
     def _fired(self, result: _T | Failure) -> None:
+        self._waits.discard(self)
         if self._call.active():
             self._call.cancel()
         if not (self._isOver or self.told.called):

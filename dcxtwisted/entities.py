@@ -100,6 +100,14 @@ class Served:
             field: service for service in self.inOrder for field in service.commandFields
         }
 
+    def hurry(self) -> None:
+        """Wait no longer for what the application has to say, until C{takeTime}."""
+        self._deadlines["eventDeadline"].hurry()
+
+    def takeTime(self) -> None:
+        """Wait for it again."""
+        self._deadlines["eventDeadline"].takeTime()
+
     def reconfigure(self, configuration: Configuration) -> None:
         """Go by other limits, deadlines and relaxations, with the objects that are announced from now on."""
         for name, deadline in self._deadlines.items():

@@ -39,6 +39,9 @@ _ALL_SHARES: Final = 8 * 1024 * 1024
 _BYTES_OF_A_PDV: Final = 4096
 _LEAST_PDVS: Final = 4
 
+# SOP classes named in a line of the log.
+_MOST_NAMED: Final = 3
+
 
 @implementer(IProtocolFactory)
 class AssociationFactory:
@@ -180,7 +183,7 @@ class AssociationFactory:
         self.admission.leave(protocol, bool(protocol.connected))
         _log.info(
             "association from {calling} ({host}) to {called} {how} after {seconds:.3f} s: "
-            "{stored} stored, {refused} refused, {received} bytes{quirks}",
+            "{stored} stored, {refused} refused, {received} bytes{quirks}{notAccepted}",
             calling=escaped(association.callingAETitle),
             host=association.callingHost,
             called=escaped(association.calledAETitle),
@@ -190,6 +193,7 @@ class AssociationFactory:
             refused=association.objectsRefused,
             received=association.bytesReceived,
             quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(association.quirks.items())),
+            notAccepted=_notAccepted(association.notAccepted),
         )
         if association.ended == "timed out":
             self.tell(self.eventsOf(association).OnTimeout, association)
@@ -228,3 +232,12 @@ class AssociationFactory:
             protocol.abort()
             protocol.abortConnection()
         self._giveUp()
+
+
+def _notAccepted(SOPClasses: Sequence[str]) -> str:
+    """Return what the log says of the contexts that a peer cannot send on: most often why it sent nothing."""
+    if not SOPClasses:
+        return ""
+    named = ", ".join(map(escaped, SOPClasses[:_MOST_NAMED]))
+    more = len(SOPClasses) - _MOST_NAMED
+    return f"; contexts not accepted: {named}" + (f" and {more} more" if more > 0 else "")

@@ -498,6 +498,20 @@ class LogTests(ListenerTestCase):
         self.pump()
         self.assertLines()
 
+    def test_contextsNotAccepted(self) -> None:
+        """Named at the end, each class once: most often they are why a peer sent nothing."""
+        classes = ["1.2.840.10008.1.1", "1.2.840.10008.5.1.4.31", *(f"1.2.3.{number}" for number in (1, 1, 2, 3))]
+        contexts = {2 * index + 1: (SOPClass, ["1.2.840.10008.1.2"]) for index, SOPClass in enumerate(classes)}
+        peer = self.associate(contexts)
+        peer.release()
+        self.pump()
+        self.assertTrue(
+            self.lines[-1].endswith(
+                "; contexts not accepted: '1.2.840.10008.5.1.4.31', '1.2.3.1', '1.2.3.2' and 1 more"
+            ),
+            self.lines,
+        )
+
     def test_oneLineForARefusal(self) -> None:
         self.answer(OnConnection=False)
         self.hostile()

@@ -140,6 +140,26 @@ class DeadlineTests(SynchronousTestCase):
         self.failureResultOf(self.told, DeadlinePassed)
         more.callback("too late")
 
+    def test_hurry(self) -> None:
+        """What is waited for now is waited for no longer, and what comes then has to come at once."""
+        deadline = Deadline(self.clock, 15)
+        waiting: Deferred[str] = deadline.of(Deferred(), "it")
+        done = deadline.of(succeed("done"), "it")
+        deadline.hurry()
+        self.failureResultOf(waiting, DeadlinePassed)
+        self.assertEqual(self.successResultOf(done), "done")
+        self.assertEqual(self.successResultOf(deadline.of(succeed("at once"), "it")), "at once")
+        later: Deferred[str] = deadline.of(Deferred(), "it")
+        self.assertNoResult(later)
+        self.clock.advance(0)
+        self.failureResultOf(later, DeadlinePassed)
+        deadline.takeTime()
+        again: Deferred[str] = deadline.of(Deferred(), "it")
+        self.clock.advance(14.9)
+        self.assertNoResult(again)
+        self.clock.advance(0.1)
+        self.failureResultOf(again, DeadlinePassed)
+
     def test_lateFailure(self) -> None:
         awaited: Deferred[str] = Deferred(lambda awaited: awaited.errback(ValueError("no")))
         told = Deadline(self.clock, 15).of(awaited, "it")

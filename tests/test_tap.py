@@ -860,15 +860,16 @@ class InFlightTests(TwistdTestCase):
         self.assertEqual(self.files(), [])
 
     def test_neverAnswered(self) -> None:
-        """An event that never answers does not keep the process."""
+        """An event that never answers does not keep the process: its object is removed, for nobody was told of it."""
         peer = self.peer(self.port)
         peer.store(dataSet("1.2.777"), "1.2.777")
         self.program.waitFor("done 1.2.777 True")
         self.program.signal(signal.SIGTERM)
         self.program.waitFor("SIGTERM: stopping")
         self.program.signal(signal.SIGTERM)
-        self.assertEqual(self.program.status(), 1)
-        self.assertIn("something in flight does not end: leaving it, with status 1", self.program.output)
+        self.assertEqual(self.program.status(), 0)
+        self.assertIn("OnStoreDone: no answer within", self.program.output)
+        self.assertEqual(self.files(), [])
 
     def test_killed(self) -> None:
         """No final name; and after the next start nothing else is left below the store either."""
