@@ -29,6 +29,11 @@ from dcxtwisted.testing import ScriptedPeer
 #: The checkout that the tests are in.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+#: Where the documents are: in a checkout, or where they were installed.
+DOCUMENTS = next(
+    each for each in (CHECKOUT / "docs", Path(sys.prefix) / "share" / "doc" / "dcxtwisted") if each.is_dir()
+)
+
 #: Seconds that a program or a listener may take for one thing, on a machine that has much else to do.
 DEADLINE = 60.0
 

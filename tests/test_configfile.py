@@ -34,8 +34,9 @@ from dcxtwisted.setups import Given, Reload
 from dcxtwisted.tap import Options
 from dcxtwisted.users import Passwords, Users
 from tests.certificates import Issued, pem, selfSigned
+from tests.loopback import DOCUMENTS
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "dcxtwisted.toml"
+EXAMPLE = DOCUMENTS / "dcxtwisted.toml"
 
 
 class NoChecker:
