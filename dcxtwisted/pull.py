@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
@@ -59,7 +59,7 @@ class PullPort:
         self._endpoint = endpoint
         self._listens = listens
         self._isListening = False
-        self._attempt: Deferred[None] = succeed(None)
+        self._attempt: Deferred[Any] = succeed(None)
         self._whenStopped: list[Deferred[None]] = []
         self._deciding: set[Association] = set()
         self._queue: deque[Association] = deque()
@@ -86,12 +86,16 @@ class PullPort:
 
     def wait(self, timeout: float | None) -> Deferred[IAssociation | None]:
         """Return a Deferred of the next association; of None after C{timeout} seconds, or when listening stops."""
+        try:
+            seconds = _checked(timeout)  # before anything waits: else an association would come to nobody
+        except TypeError:
+            return fail()
         if self._queue:
             return succeed(self._queue.popleft())
         waiting: Deferred[IAssociation | None] = Deferred(self._forget)
         self._waiting.append(waiting)
-        if timeout is not None:
-            waiting.addBoth(_withoutTimer, self._factory.clock.callLater(max(0.0, timeout), self._timedOut, waiting))
+        if seconds is not None:
+            waiting.addBoth(_withoutTimer, self._factory.clock.callLater(seconds, self._timedOut, waiting))
         if not self.isUsed:
             self._listen()
         return waiting
@@ -107,8 +111,8 @@ class PullPort:
     async def _stop(self) -> None:
         self._isListening = False
         told, self._waiting = self._waiting, deque()
+        self._attempt.cancel()  # an endpoint that has not answered yet; it may answer with a port even so
         port, self.port = self.port, None
-        self._attempt.cancel()  # an endpoint that has not answered yet
         if port is not None:
             await DeferredList([maybeDeferred(port.stopListening)], consumeErrors=True)
         stopped, self._whenStopped = self._whenStopped, []
@@ -125,19 +129,22 @@ class PullPort:
         attempt = maybeDeferred(self._endpoint.listen, self)
         self._attempt = attempt.addCallback(self._listened).addErrback(self._cannotListen)
 
-    def _listened(self, port: IListeningPort) -> None:
+    def _listened(self, port: IListeningPort) -> Deferred[Failure] | None:
         try:
             self._listens(port)
         except Exception:
-            port.stopListening()
-            raise
+            failure = Failure()
+            # Who is told may listen again at once: the port is to be free by then.
+            return DeferredList([maybeDeferred(port.stopListening)], consumeErrors=True).addCallback(lambda _: failure)
         self.port = port
+        return None
 
     def _cannotListen(self, failure: Failure) -> None:
         self._isListening = False
         told, self._waiting = self._waiting, deque()
         for waiting in told:
-            waiting.errback(failure)
+            if not waiting.called:  # who is told may cancel the others
+                waiting.errback(failure)
 
     def _forget(self, waiting: Deferred[IAssociation | None]) -> None:
         if waiting in self._waiting:
@@ -187,6 +194,19 @@ class PullPort:
             self._queue.remove(association)  # nothing can be done with it
         if association.gate is not None:
             association.gate.over()
+
+
+def _checked(timeout: object) -> float | None:
+    """
+    Return a timeout as the clock takes it; None for none.
+
+    :raises TypeError: it is no number.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"a timeout is a number of seconds, or None, not {timeout!r}")
+    return max(0.0, timeout)
 
 
 def _withoutTimer(result: object, timer: IDelayedCall) -> object:
@@ -263,6 +283,8 @@ class Gate:
                 # Nothing to be served, such as a C-CANCEL of nothing: it is still waited for.
                 self._hasBegun = False
                 self._lookAtTimer()
+                if self._waiting is None and not self._isShut:
+                    self._shut()  # by nobody any more
 
     def ended(self) -> None:
         """See L{IDIMSEProvider.ended}."""
@@ -281,6 +303,10 @@ class Gate:
 
     def wait(self, timeout: float | None) -> Deferred[bool]:
         """See ``IAssociation.WaitForCommand``."""
+        try:
+            seconds = _checked(timeout)
+        except TypeError:
+            return fail()
         if self._waiting is not None:
             return fail(RuntimeError("a command of this association is waited for already"))
         if self._isOver:
@@ -299,8 +325,8 @@ class Gate:
             # Let others have their share of this turn first.
             self._atOnce = 0
             self._nextTurn = self._clock.callLater(0, self._open)
-        if timeout is not None and self._waiting is waiting and not self._association.ended:
-            self._timer = self._clock.callLater(max(0.0, timeout), self._lookAtTimer)
+        if seconds is not None and self._waiting is waiting and not self._association.ended:
+            self._timer = self._clock.callLater(seconds, self._lookAtTimer)
         return waiting
 
     def over(self) -> None:
@@ -333,6 +359,8 @@ class Gate:
             waiting.callback(result)
 
     def _forget(self, waiting: Deferred[bool]) -> None:
+        if self._waiting is not waiting:
+            return  # OnTimeout is being told of it, and may have begun another
         self._waiting = None
         self._stopTimer()
         if not (self._hasBegun or self._association.ended):
