@@ -36,7 +36,7 @@ from dcxtwisted.interfaces import (
 from dcxtwisted.policy import Rule
 from dcxtwisted.pull import PullPort
 from dcxtwisted.security import SecurityContext, ServerSecurity
-from dcxtwisted.services.refusals import UNFIT_STATUSES
+from dcxtwisted.services.refusals import UNFIT_STATUSES, NextStatus
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
 from dcxtwisted.tls import SecureEndpoint
@@ -115,6 +115,7 @@ class DCXACC(Service):
         checkDistinct(self.configuration.AETitle, storeDirectory, entities)
         self._durable = durable
         files = self._files = self._fileStore(storeDirectory, layout)
+        self._nextStatus = NextStatus()
         self._isGivenMemory = isinstance(store, MemoryStore)
         self.memory = store if isinstance(store, MemoryStore) else self._makeMemory(files)
         self._own = self._serve(self.events, files, store, participants)
@@ -162,7 +163,9 @@ class DCXACC(Service):
     def _serve(
         self, events: IDCXACCEvents, files: FileStore, store: IStore | None, participants: Sequence[IStoreParticipant]
     ) -> Served:
-        return Served(events, files, self.memory, store, participants, self.configuration, self._clock)
+        return Served(
+            events, files, self.memory, store, participants, self.configuration, self._clock, self._nextStatus
+        )
 
     @property
     def _allServed(self) -> Sequence[Served]:
@@ -235,13 +238,13 @@ class DCXACC(Service):
     @property
     def NextStorageResponseStatus(self) -> int | None:
         """See ``IDCXACC``. One that is no final status raises ValueError."""
-        return self._own.storage.nextStatus
+        return self._nextStatus.value
 
     @NextStorageResponseStatus.setter
     def NextStorageResponseStatus(self, status: int | None) -> None:
-        if status is not None and (not 0 <= status <= 0xFFFF or status in UNFIT_STATUSES):
+        if status is not None and (status not in range(0x10000) or status in UNFIT_STATUSES):
             raise ValueError(f"not the status of a last response: {status!r}")
-        self._own.storage.nextStatus = status
+        self._nextStatus.value = status
 
     @property
     def EnableInMemoryStorageSCP(self) -> bool:

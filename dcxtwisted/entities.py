@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration, validAETitle
 from dcxtwisted.deadlines import Deadline
 from dcxtwisted.interfaces import IDCXACCEvents, IDIMSEService, IStore, IStoreParticipant
+from dcxtwisted.services.refusals import NextStatus
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.services.verification import VerificationService
@@ -60,6 +61,7 @@ class Served:
     The store and the services of one AE title.
 
     :param store: the way of what no event says otherwise of; None for the file store.
+    :param nextStatus: what is forced on the next response, whichever AE title it is of.
     :ivar services: by command field.
     """
 
@@ -72,6 +74,7 @@ class Served:
         participants: Sequence[IStoreParticipant],
         configuration: Configuration,
         clock: IReactorTime,
+        nextStatus: NextStatus,
     ) -> None:
         self.events = events
         self.files = files
@@ -94,6 +97,7 @@ class Served:
             relaxations=configuration.relaxations,
             abortOnRefusal=configuration.abortOnRefusal,
             maximumObjectSize=configuration.maximumObjectSize,
+            nextStatus=nextStatus,
         )
         self.inOrder: Sequence[IDIMSEService] = [VerificationService(events, eventDeadline), self.storage]
         self.services: Mapping[int, IDIMSEService] = {

@@ -52,6 +52,19 @@ class EntitiesInMemoryTests(SynchronousTestCase):
         self.assertEqual(self.research.names, ["OnConnection", "OnTimeout", "OnAssocEnd"])
         self.assertEqual(self.own.names, [])
 
+    def test_nextStatus(self) -> None:
+        """A status that is forced is for the next response, whichever title it is of, and for that one only."""
+        listener = self.listener()
+        peers = [listener.associate(calledAETitle=called) for called in ("RESEARCH", "DCXTWISTED", "SHARED")]
+        for first, second in ((0, 1), (1, 2), (2, 0)):
+            listener.acceptor.NextStorageResponseStatus = 0xA700
+            for number, status in ((first, 0xA700), (second, 0)):
+                peer, connection = peers[number]
+                peer.store(dataSet(), "1.2.3")
+                connection.pump()
+                self.assertEqual(peer.statuses[-1], status)
+            self.assertIsNone(listener.acceptor.NextStorageResponseStatus)
+
     def test_checked(self) -> None:
         """Where called titles are checked, all that are here are taken, and no other."""
         listener = self.listener(checkCalledAETitle=True)

@@ -1108,7 +1108,8 @@ class NextStorageResponseStatusTests(PullTestCase):
         self.assertEqual(self.acceptor.NextStorageResponseStatus, 0xA700)
 
     def test_values(self) -> None:
-        for wrong in (-1, 0x10000, 0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116):
+        wrong: Any
+        for wrong in (-1, 0x10000, 0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116, 0.5, "A700"):
             with self.assertRaises(ValueError):
                 self.acceptor.NextStorageResponseStatus = wrong
         self.acceptor.NextStorageResponseStatus = 0xA700

@@ -211,7 +211,8 @@ class Reception:
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 
     def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
-        forced = None if self._service.nextStatus is None else self._service.takeNextStatus(self._exchange)
+        nextStatus = self._service.nextStatus
+        forced = None if nextStatus.value is None else nextStatus.take(self._exchange.association)
         if forced is not None:
             if not keepsObject(forced):
                 return self._undo(StoreRefused(forced, FORCED))

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
 from dcxtwisted.escaping import escaped
-from dcxtwisted.interfaces import IExchange
+from dcxtwisted.interfaces import IAssociation, IExchange
 from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
 from dcxtwisted.wire.messages import CStoreRequest
 
@@ -25,6 +25,26 @@ UNFIT_STATUSES: Final = frozenset({0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116})
 
 #: The comment of a status that the application has forced on a response.
 FORCED: Final = "as the listener was told to answer"
+
+
+class NextStatus:
+    """
+    What the next response to a C-STORE is to say in place of what it would.
+
+    :ivar value: the status, where that makes no success of a failure; None for its own.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: int | None = None
+
+    def take(self, association: IAssociation) -> int | None:
+        """Return the status, once; None for none, and where nobody will be told."""
+        if association.ended:
+            return None
+        status, self.value = self.value, None
+        return status
 
 
 def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:

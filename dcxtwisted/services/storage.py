@@ -35,7 +35,7 @@ from dcxtwisted.interfaces import (
 )
 from dcxtwisted.services.identity import toleratesInstance
 from dcxtwisted.services.reception import FailedReception, Reception
-from dcxtwisted.services.refusals import FORCED, refusalFrom, refuse
+from dcxtwisted.services.refusals import FORCED, NextStatus, refusalFrom, refuse
 from dcxtwisted.services.requests import NOTHING, StoreRequest, isSafeInstanceUID
 from dcxtwisted.services.scope import StorageScope
 from dcxtwisted.statuses import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SOP_CLASS_NOT_SUPPORTED, keepsObject
@@ -64,7 +64,7 @@ class StorageService:
     :ivar store: the acceptor's own way, for what comes from now on.
     :ivar root: what stands before the file name that OnStoreSetup is given.
     :ivar relaxations: what each sender is let off, of what comes from now on.
-    :ivar nextStatus: the status that the next response has, where that makes no success of a failure; None for its own.
+    :ivar nextStatus: what is forced on the next response.
     """
 
     commandFields = frozenset({C_STORE_RQ})
@@ -85,6 +85,7 @@ class StorageService:
         relaxations: Relaxations = NO_RELAXATIONS,
         abortOnRefusal: bool = False,
         maximumObjectSize: int | None = None,
+        nextStatus: NextStatus | None = None,
     ) -> None:
         self.events = events
         self.eventDeadline = eventDeadline
@@ -94,7 +95,7 @@ class StorageService:
         self._files = files
         self._memory = memory
         self.root = root
-        self.nextStatus: int | None = None
+        self.nextStatus = NextStatus() if nextStatus is None else nextStatus
         self._scope = StorageScope() if scope is None else scope
         self._strict = strict
         self.relaxations = relaxations
@@ -134,16 +135,9 @@ class StorageService:
         relaxations = self.relaxations
         return relaxations.get(association.callingAETitle, NOTHING) if relaxations else NOTHING
 
-    def takeNextStatus(self, exchange: IExchange) -> int | None:
-        """Return the status that is forced on a response, once; None for its own, and where nobody will be told."""
-        if exchange.association.ended:
-            return None
-        status, self.nextStatus = self.nextStatus, None
-        return status
-
     def refuse(self, command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -> None:
         """Answer with a refusal, or with another one where that is forced."""
-        forced = self.takeNextStatus(exchange)
+        forced = self.nextStatus.take(exchange.association)
         if forced is not None and not keepsObject(forced):
             refusal = StoreRefused(forced, FORCED)
         refuse(command, exchange, refusal)
