@@ -4,6 +4,7 @@ The embedding API: a listener as a Twisted service, joined from its parts.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -210,11 +211,15 @@ class DCXACC(Service):
 
     @property
     def StoreDirectory(self) -> str:
-        """See ``IDCXACC``. Set while the store is open, it raises RuntimeError."""
+        """See ``IDCXACC``. Set while the store is open, it raises RuntimeError; to what cannot be one, ValueError."""
         return self._own.files.root
 
     @StoreDirectory.setter
     def StoreDirectory(self, directory: str) -> None:
+        if not directory:
+            raise ValueError("StoreDirectory takes a directory, not ''")
+        if os.path.abspath(directory) in {served.files.root for served in self._entities.values()}:
+            raise ValueError(f"another AE title has the store directory {directory}")
         self._own.files.moveTo(directory)
         self._own.storage.root = self._own.files.root
         if not self._isGivenMemory:

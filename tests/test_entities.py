@@ -65,6 +65,15 @@ class EntitiesInMemoryTests(SynchronousTestCase):
                 self.assertEqual(peer.statuses[-1], status)
             self.assertIsNone(listener.acceptor.NextStorageResponseStatus)
 
+    def test_StoreDirectory(self) -> None:
+        """It cannot be set to that of another title, nor to none."""
+        listener = self.listener()
+        before = listener.acceptor.StoreDirectory
+        theirs = listener.acceptor._entities["SHARED"].files.root
+        for wrong in (theirs, os.path.relpath(theirs), ""):
+            self.assertRaises(ValueError, setattr, listener.acceptor, "StoreDirectory", wrong)
+        self.assertEqual(listener.acceptor.StoreDirectory, before)
+
     def test_checked(self) -> None:
         """Where called titles are checked, all that are here are taken, and no other."""
         listener = self.listener(checkCalledAETitle=True)
