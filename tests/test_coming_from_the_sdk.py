@@ -17,6 +17,13 @@ from tests.loopback import CHECKOUT
 MEMBERS = {
     "DCXACC": {
         "AbortActiveAssociations",
+        "AcceptJpeg2000Storage",
+        "AcceptJpegLosslessStorage",
+        "AcceptJpegLossyStorage",
+        "AcceptPrivateStorageSOPClasses",
+        "AcceptRLEStorage",
+        "AssociationRequestTimeout",
+        "DimseCommandTimeout",
         "NextStorageResponseStatus",
         "OnConnection",
         "SecurityContext",
@@ -39,6 +46,7 @@ MEMBERS = {
         "OnStoreSetup",
         "OnTimeout",
     },
+    "IDCXREQEvents": {"OnStoreDone"},
     "DCXSEC": {
         "AcceptedThumbprints",
         "CertStore",
@@ -52,6 +60,8 @@ MEMBERS = {
         "FlushLog",
         "LogLevel",
         "LogStream",
+        "MaxLogMessages",
+        "OnMaxLogCount",
         "StartLogging",
         "StopLogging",
         "WriteToLog",
