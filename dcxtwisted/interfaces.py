@@ -180,8 +180,10 @@ class IDCXACC(Interface):
     )
     NextStorageResponseStatus: int | None = Attribute(
         "The status that the next C-STORE response has in place of its own, on whatever association, for tests of "
-        "senders; None, as after that response, for its own. The object is removed where it is a failure. A failure of "
-        "the object's own is never made a success or a warning."
+        "senders; None, as after that response, for its own. Set in OnStoreDone it is for the object being decided on. "
+        "The object is removed where it is a failure. A failure of the object's own is never made a success or a "
+        "warning. A C-STORE whose context was not accepted, or whose message ID is outstanding, is refused as ever and "
+        "does not use it up."
     )
 
     def WaitForConnection(

@@ -17,6 +17,7 @@ from dcxtwisted.acceptance import Association
 from dcxtwisted.interfaces import IDIMSEProvider
 from dcxtwisted.pull import Gate
 from dcxtwisted.testing import ListenerInMemory, ScriptedPeer
+from dcxtwisted.testing.peer import CT_IMAGE_STORAGE
 from dcxtwisted.transports import addressOf
 from dcxtwisted.wire.commandset import encodeCommandSet
 from dcxtwisted.wire.items import AsynchronousOperationsWindow
@@ -1105,6 +1106,13 @@ class NextStorageResponseStatusTests(PullTestCase):
         self.pump()
         self.store.sinks[-1].fire("finish")
         self.assertEqual(self.names[-2:], ["sink.keep", "OnAssocEnd"])
+        self.assertEqual(self.acceptor.NextStorageResponseStatus, 0xA700)
+
+    def test_contextNotAccepted(self) -> None:
+        """What is refused before it gets to the storage service is refused as ever, and does not use it up."""
+        peer = self.associate({3: (CT_IMAGE_STORAGE, ["1.2.3.4"])})
+        self.acceptor.NextStorageResponseStatus = 0xA700
+        self.assertEqual(self.storeAnd(peer), 0x0122)
         self.assertEqual(self.acceptor.NextStorageResponseStatus, 0xA700)
 
     def test_values(self) -> None:
