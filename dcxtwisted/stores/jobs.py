@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
@@ -25,6 +25,8 @@ _T = TypeVar("_T")
 
 #: Runs a function with arguments in some thread and returns a Deferred of its result.
 InPool = Callable[..., Deferred[Any]]
+#: Calls its first argument, on the reactor's thread, with what a function with arguments returned in some other thread.
+Submit = Callable[..., None]
 
 #: Seconds a call may take on the reactor's thread before what comes next is better done in the pool.
 QUICK: Final = 0.02
@@ -69,23 +71,27 @@ class Jobs:
     :ivar underWay: how many have not returned.
     """
 
-    __slots__ = ("_inPool", "_waiting", "underWay")
+    __slots__ = ("_submit", "_waiting", "underWay")
 
-    def __init__(self, inPool: InPool) -> None:
-        self._inPool = inPool
+    def __init__(self, submit: Submit) -> None:
+        self._submit = submit
         self._waiting: list[Deferred[None]] = []
         self.underWay = 0
 
     def run(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         """Return a Deferred of what C{function} returns; cancelling it ends the waiting, not the function."""
         told: Deferred[_T] = Deferred()
-        self.underWay += 1
-        self._inPool(function, *args).addBoth(self._returned, told)
+        self.submit(told.callback, function, *args)
         return told
 
-    def _returned(self, result: _T | Failure, told: Deferred[_T]) -> None:
+    def submit(self, tell: Callable[[Any], object], function: Callable[..., object], *args: object) -> None:
+        """As C{run}, and call C{tell} with what it returns, or with a Failure."""
+        self.underWay += 1
+        self._submit(partial(self._returned, tell), function, *args)
+
+    def _returned(self, tell: Callable[[Any], object], result: object) -> None:
         self.underWay -= 1
-        told.callback(result)
+        tell(result)
         if not self.underWay:
             waiting, self._waiting = self._waiting, []
             for idle in waiting:
@@ -113,13 +119,12 @@ class _Pool:
         self._most = most
         self._threads: list[Thread] = []
         self._underWay = 0
-        self._jobs: SimpleQueue[tuple[Deferred[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._returned: deque[tuple[Deferred[Any], Any]] = deque()
+        self._jobs: SimpleQueue[tuple[Callable[[Any], object], Callable[[], object]] | None] = SimpleQueue()
+        self._returned: deque[tuple[Callable[[Any], object], object]] = deque()
         self._isAwaited = False
 
-    def run(self, function: Callable[[], _T]) -> Deferred[_T]:
-        """Return a Deferred of what C{function} returns, called in a thread; on the reactor's thread."""
-        told: Deferred[_T] = Deferred()
+    def submit(self, tell: Callable[[Any], object], function: Callable[[], object]) -> None:
+        """Call C{function} in a thread, then C{tell} with what it returned, or a Failure; on the reactor's thread."""
         self._underWay += 1
         if len(self._threads) < min(self._underWay, self._most):
             # A daemon: it does not keep a program from ending that never stopped its store.
@@ -130,33 +135,33 @@ class _Pool:
                 # The system has no more to give: those that are there take it.
                 if not self._threads:
                     self._underWay -= 1
-                    return fail()
+                    tell(Failure())
+                    return
             else:
                 self._threads.append(thread)
-        self._jobs.put((told, function))
-        return told
+        self._jobs.put((tell, function))
 
     def _work(self) -> None:
-        for told, function in iter(self._jobs.get, None):
+        for tell, function in iter(self._jobs.get, None):
             try:
                 result = function()
             except BaseException:
                 result = Failure()
-            self._returned.append((told, result))
+            self._returned.append((tell, result))
             if not self._isAwaited:
                 self._isAwaited = True
                 self._reactor.callFromThread(self._handOver)
             # Not to be kept until the next job comes.
-            del told, function, result
+            del tell, function, result
 
     def _handOver(self) -> None:
         # Before anything is taken: what comes after that asks for a turn of its own.
         self._isAwaited = False
         returned = self._returned
         while returned:
-            told, result = returned.popleft()
+            tell, result = returned.popleft()
             self._underWay -= 1
-            told.callback(result)
+            tell(result)
 
     def stop(self) -> None:
         """Wait until the threads have ended; none has anything under way."""
@@ -192,8 +197,9 @@ class Threads:
         self._given = inPool
         self._pool: _Pool | None = None
         self._jobs = Jobs(self._inPool)
-        #: As C{Jobs.run}, with OSError as StoreRefused.
+        #: As those of L{Jobs}, with OSError as StoreRefused.
         self.run = self._jobs.run
+        self.submit = self._jobs.submit
         self.slowUntil = float("-inf")
 
     def start(self) -> None:
@@ -210,12 +216,13 @@ class Threads:
         if pool is not None:
             pool.stop()
 
-    def _inPool(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
-        if self._given is not None:
-            return self._given(refusing, function, *args)
-        if self._pool is None:  # stopped: what is left over is still cleared up
-            return execute(refusing, function, *args)
-        return self._pool.run(partial(refusing, function, *args))
+    def _inPool(self, tell: Callable[[Any], object], function: Callable[..., object], *args: object) -> None:
+        if self._pool is not None:
+            self._pool.submit(tell, partial(refusing, function, *args))
+        elif self._given is not None:
+            self._given(refusing, function, *args).addBoth(tell)
+        else:  # stopped: what is left over is still cleared up
+            execute(refusing, function, *args).addBoth(tell)
 
     def isSlow(self, now: float) -> bool:
         """Tell whether the store was slow a moment ago."""

@@ -144,7 +144,7 @@ class FileSink:
         # Made when it is needed: where nothing is synchronized, hardly ever.
         jobs = self._jobs
         if jobs is None:
-            jobs = self._jobs = Jobs(self._store.threads.run)
+            jobs = self._jobs = Jobs(self._store.threads.submit)
         return jobs
 
     def finish(self, head: Head) -> StoredObject | Deferred[StoredObject]:
@@ -168,16 +168,34 @@ class FileSink:
                 store.threads.wasQuick(started)
                 self._finished = True
                 return StoredObject(filename, self._file.size, head, Outcome.NEW)
+        if self._jobs is None:
+            # As with most: nothing is under way that would have to be waited for. 12 us less than a coroutine takes.
+            publishing = self._publishOnce(filename, head)
+            return publishing.addCallbacks(
+                self._published, self._notPublished, callbackArgs=(filename, head), errbackArgs=(filename, head)
+            )
         return Deferred.fromCoroutine(self._finish(filename, head))
 
-    async def _finish(self, filename: str, head: Head, lead: bytes = b"") -> StoredObject:
+    def _published(self, outcome: Outcome, filename: str, head: Head) -> StoredObject | Deferred[StoredObject]:
+        if self._failure is not None or self._discarded is not None:
+            return Deferred.fromCoroutine(self._finish(filename, head))  # it tells what failed, and clears up
+        self._finished = True
+        return StoredObject(self._file.filename, self._file.size, head, outcome)
+
+    def _notPublished(self, failure: Failure, filename: str, head: Head) -> Deferred[StoredObject]:
+        return Deferred.fromCoroutine(self._finish(filename, head, failed=failure))
+
+    async def _finish(
+        self, filename: str, head: Head, lead: bytes = b"", failed: Failure | None = None
+    ) -> StoredObject:
         """
         :param lead: what is to stand before the data set in place of what does, '' where that is right.
+        :param failed: how a first attempt to publish it did, where there was one.
         """
         try:
             if lead:
                 await self._replaceLead(lead)
-            outcome = await self._publish(filename, head)
+            outcome = await self._publish(filename, head, failed)
             self._check()
         except Exception as error:
             self._store.failed(error, self._filename)
@@ -192,18 +210,23 @@ class FileSink:
         self._check()
         await jobs.run(self._file.replaceLead, lead)
 
-    async def _publish(self, filename: str, head: Head) -> Outcome:
-        threads = self._store.threads
-        jobs = self._ownJobs()
-        await jobs.idle()
+    def _publishOnce(self, filename: str, head: Head) -> Deferred[Outcome]:
         uids = self._request.transferSyntaxUID, head.SOPInstanceUID
+        return self._ownJobs().run(self._file.publish, filename, uids, self._store.duplicates)
+
+    async def _publish(self, filename: str, head: Head, failed: Failure | None) -> Outcome:
+        threads = self._store.threads
+        await self._ownJobs().idle()
         deadline = threads.reactor.seconds() + self._store.heldDeadline
         wait = _FIRST_WAIT
         while True:
             self._check()
             try:
-                return await jobs.run(self._file.publish, filename, uids, self._store.duplicates)
+                if failed is not None:
+                    failed.raiseException()
+                return await self._publishOnce(filename, head)
             except Held:
+                failed = None
                 if threads.reactor.seconds() >= deadline:
                     raise StoreRefused(OUT_OF_RESOURCES, "the same object is being stored") from None
             self._check()

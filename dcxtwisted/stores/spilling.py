@@ -5,6 +5,7 @@ Where objects go that memory has no room for: files without a name, which are go
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from errno import EIO
 from mmap import ACCESS_READ, mmap
 from os import strerror
@@ -80,9 +81,12 @@ class SpillSpace:
         self.held -= size
         self.files -= 1
 
-    def run(self, *call: Any) -> Deferred[Any]:
-        """Return a Deferred of what a function gives; it is called in a thread, where there are any."""
-        return execute(lambda: refusing(*call)) if self.threads is None else self.threads.run(*call)
+    def submit(self, tell: Callable[[Any], object], *call: Any) -> None:
+        """Call C{tell} with what a function gives; it is called in a thread, where there are any."""
+        if self.threads is None:
+            execute(refusing, *call).addBoth(tell)
+        else:
+            self.threads.submit(tell, *call)
 
 
 class SpillFile:
@@ -93,7 +97,7 @@ class SpillFile:
     def __init__(self, space: SpillSpace) -> None:
         self._space = space
         self._file: IO[bytes] | None = None
-        self._jobs = Jobs(space.run)
+        self._jobs = Jobs(space.submit)
         self._size = 0
         self._quick = True
         self._isClosed = False

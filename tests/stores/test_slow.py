@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -132,11 +133,11 @@ class SlowTests(TestCase):
         inPool: list[object] = []
         real = store.threads._inPool
 
-        def run(*args: Any) -> Deferred[Any]:
-            inPool.append(args[0])
-            return real(*args)
+        def submit(tell: Callable[[Any], object], *call: Any) -> None:
+            inPool.append(call[0])
+            real(tell, *call)
 
-        self.patch(store.threads._jobs, "_inPool", run)
+        self.patch(store.threads._jobs, "_submit", submit)
         self.patch(store.threads, "seconds", lambda: 0.0)  # the machine may be slow: the disk is not
         await self._sendBeside(port)
         self.assertEqual(inPool, [])
