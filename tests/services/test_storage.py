@@ -69,7 +69,7 @@ class SupportsTests(SynchronousTestCase):
     def test_syntaxes(self) -> None:
         store = FakeStore()
         late = Deadline(Clock(), 60)
-        service = StorageService(None, store, store, store, "/root", late, late)  # type: ignore[arg-type]  # asked nothing
+        service = StorageService(None, store, store, store, "/store", late, late)  # type: ignore[arg-type]  # asked nothing
         self.assertIs(service.supports(CT), TRANSFER_SYNTAXES)
         self.assertIsNone(service.supports(VERIFICATION))
         self.assertIsNone(service.supports("1.2.840.10008.1.3.10"))
