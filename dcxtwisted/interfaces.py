@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Coroutine, Mapping
 from enum import Enum
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -107,13 +108,15 @@ class IDCXACCEvents(Interface):
         :param association: ``IAssociation``; contexts as they would be accepted.
         """
 
-    def OnStoreSetup(filename: str, request: IStoreRequest) -> Answer[str | IStoreSink | InMemory | None]:
+    def OnStoreSetup(
+        filename: str, request: IStoreRequest
+    ) -> Answer[str | PathLike[str] | IStoreSink | InMemory | None]:
         """
         A C-STORE command was read; its data set was not.
 
-        None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
-        where another object stands, unless ``Configuration.duplicates`` says otherwise); an ``IStoreSink`` receives
-        the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
+        None or '' stores the acceptor's own way; a path, as text or ``os.PathLike``, stores there (its directories are
+        made; beside it, as ``~1``, where another object stands, unless ``Configuration.duplicates`` says otherwise); an
+        ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
         ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained, or
         the association aborted where the configuration has ``abortOnRefusal``.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from pickle import PickleBuffer
 from struct import pack
 from typing import Any
@@ -475,6 +476,13 @@ class TapTests(ServiceTestCase):
         self.assertEqual((peer.statuses, seen), ([0xA700], []))
 
 
+class BytesPath:
+    """A path of bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"/f\xfcr.dcm"
+
+
 class SetupTests(ServiceTestCase):
     """Every answer of OnStoreSetup, in every form."""
 
@@ -514,6 +522,17 @@ class SetupTests(ServiceTestCase):
             for peer, _ in self.answered(answer, files=files):
                 self.assertEqual(peer.statuses, [0])
             self.assertStoredIn(files, answer, "openAt", answer)
+
+    def test_pathThatIsNoText(self) -> None:
+        """Of pathlib, or of whoever else makes paths; one of bytes that are no UTF-8 is told as the system tells it."""
+        files = self.store()
+        for peer, _ in self.answered(Path("/somewhere") / "else.dcm", files=files):
+            self.assertEqual(peer.statuses, [0])
+        self.assertStoredIn(files, "/somewhere/else.dcm", "openAt", Path)
+        files = self.store()
+        for peer, _ in self.answered(BytesPath(), files=files):
+            self.assertEqual(peer.statuses, [0])
+        self.assertStoredIn(files, "/f\udcfcr.dcm", "openAt", BytesPath)
 
     def test_memory(self) -> None:
         memory = self.store()
