@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
@@ -142,7 +143,7 @@ class IDCXACCEvents(Interface):
 
         :param filename: where the object stands, '' in memory or where nothing stands.
         :param storage_status: False where reception failed; the answer is then ignored.
-        :param request: ``IStoreRequest``; ``request.stored`` tells the rest.
+        :param request: ``IStoreRequest``; ``request.stored`` tells the rest, and ``request.refusal`` what failed.
         """
 
     def OnTimeout(association: IAssociation) -> Answer[object]:
@@ -328,6 +329,11 @@ class IStoreRequest(Interface):
     association: IAssociation = Attribute("``IAssociation`` it came on.")
     head: Head | None = Attribute("dataset.Head with the attributes found, once the data set has passed; None before.")
     stored: StoredObject | None = Attribute("The object once it is under its name; None before, and on failure.")
+    refusal: StoreRefused | None = Attribute(
+        "Why the object is not stored: StoreRefused with the ``status`` and the ``comment`` that the sender is told, "
+        "where it is still there (and no other status was forced); ``DuplicateRefused`` where another object stays. "
+        "None before, while nothing is wrong, and where OnStoreSetup itself refused."
+    )
 
     def tap(watcher: Callable[[memoryview], object]) -> None:
         """

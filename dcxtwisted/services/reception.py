@@ -18,7 +18,7 @@ from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
 from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
 from dcxtwisted.services.identity import checked
-from dcxtwisted.services.refusals import FORCED, UNFIT_STATUSES, refusalFrom
+from dcxtwisted.services.refusals import FORCED, UNFIT_STATUSES, refusalFrom, withoutFrames
 from dcxtwisted.services.requests import StoreRequest
 from dcxtwisted.statuses import (
     CANNOT_UNDERSTAND,
@@ -104,7 +104,7 @@ class Reception:
             try:
                 head = self._request.head = checked(head, self._request)
             except StoreRefused as refused:
-                refusal = refused.with_traceback(None)  # which would have it refer to itself
+                refusal = withoutFrames(refused)
         if refusal is not None:
             self._giveUp(refusal)
             return
@@ -139,11 +139,13 @@ class Reception:
 
     def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
         """Nothing is kept, and nothing was asked: clear up, tell the application, answer."""
+        self._request.refusal = refusal
         told = self._clear().addCallback(lambda ignored: tellOfFailure(self._service, self._request))
         return told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _undo(self, refusal: StoreRefused) -> Deferred[object]:
         """The application was asked, and the object is not to be kept: clear up, then answer."""
+        self._request.refusal = refusal
         return self._clear().addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, refusal))
 
     def _clear(self) -> Deferred[object]:
@@ -255,6 +257,7 @@ class FailedReception:
 
     def dataCompleted(self) -> None:
         """See ``IDataSetReceiver.dataCompleted``."""
+        self._request.refusal = self._refusal
         told = tellOfFailure(self._service, self._request)
         told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
 

@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import Final
 
 from dcxtwisted.configuration import Duplicates
-from dcxtwisted.errors import StoreRefused
+from dcxtwisted.errors import DuplicateRefused, StoreRefused
 from dcxtwisted.interfaces import Outcome
 from dcxtwisted.statuses import CANNOT_UNDERSTAND
 from dcxtwisted.stores.directories import Directories
@@ -208,7 +208,7 @@ class UnnamedFile:
             # Refused only where the same object does not stand beside the other, from when both were kept.
             refused = refused or (found is Found.RIVAL and duplicates is Duplicates.REFUSE)
         if refused:
-            raise StoreRefused(CANNOT_UNDERSTAND, "another object has this UID")
+            raise DuplicateRefused(CANNOT_UNDERSTAND, "another object has this UID")
         raise StoreRefused(CANNOT_UNDERSTAND, "too many different objects with this UID")
 
     def _placeAt(self, candidate: str, uids: tuple[str, str], duplicates: Duplicates, linking: bool) -> Found:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.dataset import DataSetReader, Head
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import (
     IAssociation,
     IObjectInMemory,
@@ -91,6 +92,7 @@ class StoreRequest:
     moveOriginatorMessageID: int | None = None
     head: Head | None = None
     stored: StoredObject | None = None
+    refusal: StoreRefused | None = None
 
     def tap(self, watcher: Callable[[memoryview], object]) -> None:
         """Do nothing."""

@@ -249,6 +249,7 @@ class RequestTests(ServiceTestCase):
                     request.moveOriginatorMessageID,
                     request.head,
                     request.stored,
+                    request.refusal,
                 )
             )
 
@@ -261,7 +262,7 @@ class RequestTests(ServiceTestCase):
         )
         self.data(connection, peer)
         common = ("/some where/1.2.3.dcm", CT, "1.2.3", EXPLICIT)
-        self.assertEqual(seen, [(*common, 17, 2, "MOVER", 42, None, None), (*common, 2, 0, "", None, None, None)])
+        self.assertEqual(seen, [(*common, 17, 2, "MOVER", 42, *[None] * 3), (*common, 2, 0, "", *[None] * 4)])
         self.assertEqual(peer.statuses, [0, 0])
         self.assertIs(events.calls[1][1][1].association, self.associationOf(peer))
 
@@ -641,10 +642,10 @@ class SetupTests(ServiceTestCase):
             self.assertEqual(os.listdir(root), [], number)
 
 
-def fileStore(case: SynchronousTestCase, root: str) -> FileStore:
+def fileStore(case: SynchronousTestCase, root: str, **settings: Any) -> FileStore:
     """Return a file store that does everything at once, in the thread of the test."""
     clock = Clock()
-    store = FileStore(root, reactor=clock, seconds=clock.seconds, inPool=execute)
+    store = FileStore(root, reactor=clock, seconds=clock.seconds, inPool=execute, **settings)
     store.start()
     case.addCleanup(lambda: case.successResultOf(store.stop()))
     return store
@@ -678,6 +679,9 @@ class DoneTests(ServiceTestCase):
             self.assertEqual((association.objectsStored, association.objectsRefused), (stored, not stored))
             request = events.calls[-1][1][2]
             self.assertEqual(request.stored is not None, stored)
+            refusal = request.refusal
+            told = None if refusal is None else (refusal.status, refusal.comment)
+            self.assertEqual(told, None if stored else (status, comment(peer.received[-1])))
             responses.append(peer.received[-1])
         return responses
 
