@@ -248,6 +248,9 @@ class IAssociation(Interface):
     operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
     objectsStored: int = Attribute("C-STORE requests answered with 0000 or Bxxx.")
+    duplicates: Counter[Outcome] = Attribute(
+        "Of these, what became of those that were not new; of ``Outcome.KEPT_FIRST`` nothing is kept."
+    )
     objectsRefused: int = Attribute("C-STORE requests answered otherwise.")
     bytesReceived: int = Attribute("Bytes of data sets received.")
     quirks: Counter[str] = Attribute("What was off but tolerated, counted.")

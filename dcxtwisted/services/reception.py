@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+# An attribute of an enumeration takes some 0.03 us, for each object twice.
+_NEW: Final = Outcome.NEW
 # What the log says of an object that another with the same UID stood or stands beside.
 _BESIDE_ANOTHER: Final = {
     Outcome.KEPT_BOTH: "kept beside it",
@@ -167,7 +169,7 @@ class Reception:
 
     def _stored(self, stored: StoredObject) -> object:
         self._request.stored = stored
-        if stored.outcome is not Outcome.NEW and stored.outcome in _BESIDE_ANOTHER:
+        if stored.outcome is not _NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
                 "another object has the UID {instance}: {outcome} for {association}",
                 instance=escaped(stored.head.SOPInstanceUID),
@@ -223,7 +225,11 @@ class Reception:
             self._sink.keep()
         except Exception:
             return self._undo(refusalFrom(Failure(), "the store"))
-        self._exchange.association.objectsStored += 1
+        association = self._exchange.association
+        association.objectsStored += 1
+        stored = self._request.stored
+        if stored is not None and stored.outcome is not _NEW:
+            association.duplicates[stored.outcome] += 1
         self._exchange.respond(self._command.response(status, comment, offendingElements))
         return None
 

@@ -64,6 +64,7 @@ class StoreAssociation:
 
     def __init__(self) -> None:
         self.quirks: Counter[str] = Counter()
+        self.duplicates: Counter[Outcome] = Counter()
 
     def abort(self) -> None:
         """Do nothing."""
