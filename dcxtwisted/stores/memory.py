@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from dcxtwisted.configuration import MemoryOverflow
+from dcxtwisted.configuration import DEFAULT_MINIMUM_FREE_BYTES, DEFAULT_MINIMUM_FREE_INODES, MemoryOverflow
 from dcxtwisted.dataset import Head
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import (
@@ -148,6 +148,8 @@ class MemoryStore:
         directory: str | None = None,
         reactor: IReactorTime | None = None,
         threads: Threads | None = None,
+        minimumFreeBytes: int = DEFAULT_MINIMUM_FREE_BYTES,
+        minimumFreeInodes: int = DEFAULT_MINIMUM_FREE_INODES,
     ) -> None:
         """
         :param budget: the most that C{bytesHeld} may be.
@@ -156,12 +158,14 @@ class MemoryStore:
             which is taken too where none can be made there.
         :param reactor: its clock tells when an object was received; needed where senders are to wait.
         :param threads: where a slow file system is waited for; None to wait on the reactor's thread.
+        :param minimumFreeBytes: below which nothing spills to a file system; 0 for any.
+        :param minimumFreeInodes: likewise.
         """
         if reactor is None and overflow is MemoryOverflow.WAIT:
             raise ValueError("a store that has senders wait takes a reactor")
         self.overflow = overflow
         self.budget = Budget(budget, reactor)
-        self.spillSpace = SpillSpace(spillBudget, directory, threads)
+        self.spillSpace = SpillSpace(spillBudget, directory, threads, minimumFreeBytes, minimumFreeInodes)
         self._reactor = reactor
         self._isFirst = True
         # As in Budget: it is always the first that goes.

@@ -5,16 +5,18 @@ Where objects go that memory has no room for: files without a name, which are go
 from __future__ import annotations
 
 import resource
+import time
 from errno import EIO
 from mmap import ACCESS_READ, mmap
 from os import strerror
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Any, Final
 
 from twisted.internet.defer import Deferred, execute
 
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.statuses import OUT_OF_RESOURCES
+from dcxtwisted.stores.health import FreeSpace
 from dcxtwisted.stores.jobs import Jobs, Threads, refusing
 from dcxtwisted.stores.shifting import replaceStart
 
@@ -27,22 +29,33 @@ class SpillSpace:
     Room in files, for all objects together.
 
     Each file takes a descriptor until its object is gone: there are never more than a quarter of those that the process
-    may have.
+    may have. None is begun where a file system is nearly full.
 
     :ivar held: bytes of the objects in them.
     :ivar files: how many there are.
     """
 
-    def __init__(self, limit: int, directory: str | None = None, threads: Threads | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        directory: str | None = None,
+        threads: Threads | None = None,
+        minimumFreeBytes: int = 0,
+        minimumFreeInodes: int = 0,
+    ) -> None:
         """
         :param limit: the most that C{held} may be.
         :param directory: on the file system to use; where no file can be made in it, the system's temporary directory.
         :param threads: where a slow file system is waited for; None to wait here.
+        :param minimumFreeBytes: what has to be free on the file system of the one or the other; 0 for any.
+        :param minimumFreeInodes: likewise.
         """
         self.held = 0
         self.files = 0
         self.threads = threads
         self._limit = limit
+        self._minimumFree = minimumFreeBytes, minimumFreeInodes
+        self._freeSpace: dict[str, FreeSpace] = {}
         self.directory = directory
 
     def create(self) -> SpillFile:
@@ -57,13 +70,27 @@ class SpillSpace:
         return SpillFile(self)
 
     def open(self) -> IO[bytes]:
-        """Return an open file without a name; in any thread."""
+        """
+        Return an open file without a name; in any thread.
+
+        :raises StoreRefused: the disk is nearly full.
+        """
+        directory = self.directory
         try:
-            return TemporaryFile(buffering=0, dir=self.directory)
+            return self._openIn(gettempdir() if directory is None else directory)
         except OSError:
-            if self.directory is None:
+            if directory is None:
                 raise
-            return TemporaryFile(buffering=0)
+            return self._openIn(gettempdir())
+
+    def _openIn(self, directory: str) -> IO[bytes]:
+        freeSpace = self._freeSpace.get(directory)
+        if freeSpace is None:
+            seconds = time.monotonic if self.threads is None else self.threads.seconds
+            freeSpace = FreeSpace(directory, *self._minimumFree, seconds, "objects that memory has no room for")
+            self._freeSpace[directory] = freeSpace
+        freeSpace.check()
+        return TemporaryFile(buffering=0, dir=directory)
 
     def reserve(self, size: int) -> None:
         """

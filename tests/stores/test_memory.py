@@ -4,15 +4,18 @@ Tests for the memory store.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import tempfile
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import skipIf
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -491,6 +494,44 @@ class SpillingTests(MemoryTestCase):
             self.assertRefused("no such directory", sink.write, memoryview(b"x"))
             self.successResultOf(sink.abort())
             self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
+
+    def test_nearlyFull(self) -> None:
+        """Nothing spills to a disk that has less free than is to stay so; what has spilled goes on."""
+        free = {self.directory: (0, 9), "tmp": (0, 9)}
+
+        def statvfs(path: str) -> Any:
+            freeBytes, inodes = free["tmp" if path == tempfile.gettempdir() else path]
+            return SimpleNamespace(f_bavail=freeBytes, f_frsize=1, f_files=100, f_favail=inodes)
+
+        self.patch(os, "statvfs", statvfs)
+        data = dataSet()
+        for directory in (self.directory, None):
+            name = "tmp" if directory is None else directory
+            clock = Clock()
+            threads = Threads(clock, execute, clock.seconds)
+            store = self.makeStore(minimumFreeBytes=1000, minimumFreeInodes=5, directory=directory, threads=threads)
+            with capturedLogs() as events:
+                for free[name] in ((999, 9), (1000, 4)):
+                    sink = store.open(StoreRequest())
+                    self.assertRefused("disk nearly full", sink.write, memoryview(data))
+                    self.successResultOf(sink.abort())
+                    self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
+                    clock.advance(1)  # it is looked at once in a while
+                free[name] = (1000, 5)
+                sink = store.open(StoreRequest())
+                self.assertIsNone(sink.write(memoryview(data[:10])))
+                free[name] = (0, 0)
+                clock.advance(1)
+                self.assertIsNone(sink.write(memoryview(data[10:])))
+                self.successResultOf(storedBy(sink, headOf(data)))
+            self.assertEqual(
+                [formatEvent(event) for event in events],
+                [
+                    "the disk is nearly full: objects that memory has no room for are refused",
+                    "the disk has room again: objects that memory has no room for are taken",
+                ],
+            )
+            self.assertEqual(bytes(self.take(store)), LEAD + data)
 
     def test_diskFull(self) -> None:
         """Its first bytes and any later ones may be too many: the object is refused, and nothing is left of it."""
