@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
-from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -31,7 +30,7 @@ from dcxtwisted.statuses import OUT_OF_RESOURCES
 from dcxtwisted.stores.budget import Budget
 from dcxtwisted.stores.filemeta import isAsAnnounced, leadOf
 from dcxtwisted.stores.jobs import Threads
-from dcxtwisted.stores.spilling import SpillFile, SpillSpace
+from dcxtwisted.stores.spilling import MappedFile, SpillFile, SpillSpace
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -50,7 +49,7 @@ _BLOCK: Final = 4 << 20
 class ObjectInMemory:
     """An object that was received into memory; the attributes are those of ``IObjectInMemory``."""
 
-    _buffer: bytes | mmap = attrs.field(repr=False)
+    _buffer: bytes | MappedFile = attrs.field(repr=False)
     SOPClassUID: str
     SOPInstanceUID: str
     transferSyntaxUID: str
@@ -62,7 +61,8 @@ class ObjectInMemory:
     @property
     def data(self) -> memoryview:
         """The Part 10 file, which can only be read."""
-        return memoryview(self._buffer)
+        buffer = self._buffer
+        return memoryview(buffer) if isinstance(buffer, bytes) else buffer.view()
 
     @property
     def callingAETitle(self) -> str:

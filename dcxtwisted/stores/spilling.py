@@ -10,6 +10,7 @@ from errno import EIO
 from mmap import ACCESS_READ, mmap
 from os import strerror
 from tempfile import TemporaryFile, gettempdir
+from threading import get_ident
 from typing import IO, Any, Final
 
 from twisted.internet.defer import Deferred, execute
@@ -22,6 +23,8 @@ from dcxtwisted.stores.shifting import replaceStart
 
 # Bytes that are not written on the reactor's thread, quick or not: 1 MiB takes some 0.3 ms.
 _MUCH: Final = 1 << 20
+# Bytes of a file that does not go away there: a GiB takes 50 to 150 ms, this much some 1 ms.
+_LARGE: Final = 16 << 20
 
 
 class SpillSpace:
@@ -170,16 +173,16 @@ class SpillFile:
         assert self._file is not None
         return self._jobs.run(replaceStart, self._file.fileno(), old, start, rest)
 
-    def mapped(self) -> mmap:
+    def mapped(self) -> MappedFile:
         """
         Return all bytes written, for as long as anybody holds them; nothing more may be written.
 
         :raises StoreRefused: they cannot be had.
         """
         assert self._file is not None
-        view = refusing(mmap, self._file.fileno(), 0, access=ACCESS_READ)
+        mapping = refusing(mmap, self._file.fileno(), 0, access=ACCESS_READ)
         self._file.close()  # what is mapped has a descriptor of its own
-        return view
+        return MappedFile(mapping, self._space)
 
     def close(self) -> Deferred[None]:
         """Let go of the file, once nothing is written to it any more; what is mapped stays, and counts no more."""
@@ -187,15 +190,64 @@ class SpillFile:
             self._isClosed = True
             # Not what the caller gets: one that waits no longer cancels that, and the room would be lost.
             self._jobs.idle().addCallback(self._close)
-        return self._jobs.idle()
+        # Closing may be a job of its own, and the room is there when it is done.
+        return self._jobs.idle().addCallback(lambda ignored: self._jobs.idle())
 
     def _close(self, ignored: None) -> None:
-        self._space.release(self._size)
+        if self._size > _LARGE and self._file is not None and not self._file.closed:
+            self._jobs.run(self._closeFile).addBoth(lambda ignored: self._space.release(self._size))
+        else:
+            self._closeFile()
+            self._space.release(self._size)
+
+    def _closeFile(self) -> None:
         if self._file is not None:
             try:
                 self._file.close()
             except OSError:
                 pass  # of what was written, for which nobody asks any more
+
+
+class MappedFile:
+    """
+    The bytes of one object in a file, for as long as anybody holds this or a view of it.
+
+    The file goes with the last of them: not on the thread that this was made on, the reactor's, unless a view is the
+    last.
+    """
+
+    __slots__ = ("_mapping", "_space", "_thread")
+
+    def __init__(self, mapping: mmap, space: SpillSpace) -> None:
+        self._mapping = [mapping]
+        self._space = space
+        self._thread = get_ident()
+
+    def view(self) -> memoryview:
+        """Return a view of all of it."""
+        return memoryview(self._mapping[0])
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._mapping[0])
+
+    def __len__(self) -> int:
+        return len(self._mapping[0])
+
+    def __del__(self) -> None:
+        # In a list, so that this thread holds nothing more of it when the other has it.
+        if len(self) > _LARGE and get_ident() == self._thread:
+            self._space.run(_unmap, self._mapping)
+        else:
+            _unmap(self._mapping)
+
+
+def _unmap(mapping: list[mmap]) -> None:
+    # Not left to what happens when nothing refers to it: that lets no other thread run meanwhile.
+    try:
+        mapping[0].close()
+    except BufferError:
+        pass  # it goes with the last view
+    mapping.clear()
 
 
 def _exhausted() -> StoreRefused:
