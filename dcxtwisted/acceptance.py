@@ -4,6 +4,7 @@ An association from its request to its answer, and as an application sees it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from dcxtwisted.deadlines import Deadline
 from dcxtwisted.errors import AssociationRejected, DeadlinePassed
 from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IAssociation, IObjectInMemory, TLSFacts
+from dcxtwisted.interfaces import IAssociation, IObjectInMemory, Outcome, TLSFacts
 from dcxtwisted.policy import Facts, ServiceName, addressFrom, decide
 from dcxtwisted.security import factsOf
 from dcxtwisted.transports import hostOf
@@ -74,6 +75,7 @@ class Association:
         self.maximumLengthToSend = 0
         self.operationsWindow = 1
         self.startedAt = startedAt
+        self.duplicates: Counter[Outcome] = Counter()
         self.quirks = protocol.quirks
         self.quirks.update(request.quirks)
 

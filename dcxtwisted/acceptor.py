@@ -159,6 +159,8 @@ class DCXACC(Service):
             directory=files.root,
             reactor=self._clock,
             threads=files.threads,
+            minimumFreeBytes=configuration.minimumFreeBytes,
+            minimumFreeInodes=configuration.minimumFreeInodes,
         )
 
     def _serve(

@@ -73,3 +73,7 @@ class StoreRefused(DICOMError):
         self.status = status
         self.comment = comment
         self.offendingElements = offendingElements
+
+
+class DuplicateRefused(StoreRefused):
+    """Another object has the SOP Instance UID, and stays: what the setting ``duplicates`` says with ``refuse``."""

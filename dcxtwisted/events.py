@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from inspect import iscoroutine
+from os import PathLike
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,7 +36,9 @@ class DCXACCEvents:
         """Accept."""
         return True
 
-    def OnStoreSetup(self, filename: str, request: IStoreRequest) -> Answer[str | IStoreSink | InMemory | None]:
+    def OnStoreSetup(
+        self, filename: str, request: IStoreRequest
+    ) -> Answer[str | PathLike[str] | IStoreSink | InMemory | None]:
         """Store the acceptor's own way."""
         return None
 

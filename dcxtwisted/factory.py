@@ -18,7 +18,7 @@ from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory
+from dcxtwisted.interfaces import Answer, IAssociation, IDCXACCEvents, IDIMSEProvider, IObjectInMemory, Outcome
 from dcxtwisted.policy import Rule
 from dcxtwisted.transports import SMALLEST_READ_SIZE
 from dcxtwisted.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -38,6 +38,13 @@ _ALL_SHARES: Final = 8 * 1024 * 1024
 # 160 ms. As many PDVs as they hold of 4 KiB take 3 and 2 ms; those of 1 KB objects 7 ms in memory, 12 ms into files.
 _BYTES_OF_A_PDV: Final = 4096
 _LEAST_PDVS: Final = 4
+
+# What the log says of objects that are kept and not new.
+_DUPLICATES: Final = {
+    Outcome.IDENTICAL: "identical",
+    Outcome.KEPT_BOTH: "beside another",
+    Outcome.REPLACED: "replacing another",
+}
 
 # SOP classes named in a line of the log.
 _MOST_NAMED: Final = 3
@@ -183,13 +190,13 @@ class AssociationFactory:
         self.admission.leave(protocol, bool(protocol.connected))
         _log.info(
             "association from {calling} ({host}) to {called} {how} after {seconds:.3f} s: "
-            "{stored} stored, {refused} refused, {received} bytes{quirks}{notAccepted}",
+            "{stored}, {refused} refused, {received} bytes{quirks}{notAccepted}",
             calling=escaped(association.callingAETitle),
             host=association.callingHost,
             called=escaped(association.calledAETitle),
             how=how,
             seconds=self.clock.seconds() - association.startedAt,
-            stored=association.objectsStored,
+            stored=_stored(association),
             refused=association.objectsRefused,
             received=association.bytesReceived,
             quirks="".join(f"; {quirk}: {count}" for quirk, count in sorted(association.quirks.items())),
@@ -232,6 +239,19 @@ class AssociationFactory:
             protocol.abort()
             protocol.abortConnection()
         self._giveUp()
+
+
+def _stored(association: Association) -> str:
+    """Return what the log says of the objects that were acknowledged, in some detail where not all are new."""
+    duplicates = association.duplicates
+    dropped = duplicates[Outcome.KEPT_FIRST]
+    stored = association.objectsStored - dropped
+    told = f"{stored} stored"
+    kinds = [f"{duplicates[outcome]} {words}" for outcome, words in _DUPLICATES.items() if duplicates[outcome]]
+    if kinds:
+        new = association.objectsStored - duplicates.total()
+        told += f" ({', '.join([f'{new} new', *kinds])})"
+    return told + (f", {dropped} acknowledged but not kept" if dropped else "")
 
 
 def _notAccepted(SOPClasses: Sequence[str]) -> str:

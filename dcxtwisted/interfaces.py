@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Coroutine, Mapping
 from enum import Enum
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from zope.interface import Attribute, Interface
 
 from dcxtwisted.dataset import Head
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation, UserIdentityRequest
 from dcxtwisted.wire.messages import Request, Response
@@ -107,13 +109,15 @@ class IDCXACCEvents(Interface):
         :param association: ``IAssociation``; contexts as they would be accepted.
         """
 
-    def OnStoreSetup(filename: str, request: IStoreRequest) -> Answer[str | IStoreSink | InMemory | None]:
+    def OnStoreSetup(
+        filename: str, request: IStoreRequest
+    ) -> Answer[str | PathLike[str] | IStoreSink | InMemory | None]:
         """
         A C-STORE command was read; its data set was not.
 
-        None or '' stores the acceptor's own way; a path stores there (its directories are made; beside it, as ``~1``,
-        where another object stands, unless ``Configuration.duplicates`` says otherwise); an ``IStoreSink`` receives
-        the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
+        None or '' stores the acceptor's own way; a path, as text or ``os.PathLike``, stores there (its directories are
+        made; beside it, as ``~1``, where another object stands, unless ``Configuration.duplicates`` says otherwise); an
+        ``IStoreSink`` receives the bytes itself; IN_MEMORY keeps the object for TakeStoredObject.
         ``StoreRefused`` refuses with its status; anything else raised refuses with A700. Refused data is drained, or
         the association aborted where the configuration has ``abortOnRefusal``.
 
@@ -139,7 +143,7 @@ class IDCXACCEvents(Interface):
 
         :param filename: where the object stands, '' in memory or where nothing stands.
         :param storage_status: False where reception failed; the answer is then ignored.
-        :param request: ``IStoreRequest``; ``request.stored`` tells the rest.
+        :param request: ``IStoreRequest``; ``request.stored`` tells the rest, and ``request.refusal`` what failed.
         """
 
     def OnTimeout(association: IAssociation) -> Answer[object]:
@@ -244,6 +248,9 @@ class IAssociation(Interface):
     operationsWindow: int = Attribute("How many operations the peer may have outstanding.")
     startedAt: float = Attribute("Seconds of the listener's clock when the request was read.")
     objectsStored: int = Attribute("C-STORE requests answered with 0000 or Bxxx.")
+    duplicates: Counter[Outcome] = Attribute(
+        "Of these, what became of those that were not new; of ``Outcome.KEPT_FIRST`` nothing is kept."
+    )
     objectsRefused: int = Attribute("C-STORE requests answered otherwise.")
     bytesReceived: int = Attribute("Bytes of data sets received.")
     quirks: Counter[str] = Attribute("What was off but tolerated, counted.")
@@ -325,6 +332,11 @@ class IStoreRequest(Interface):
     association: IAssociation = Attribute("``IAssociation`` it came on.")
     head: Head | None = Attribute("dataset.Head with the attributes found, once the data set has passed; None before.")
     stored: StoredObject | None = Attribute("The object once it is under its name; None before, and on failure.")
+    refusal: StoreRefused | None = Attribute(
+        "Why the object is not stored: StoreRefused with the ``status`` and the ``comment`` that the sender is told, "
+        "where it is still there (and no other status was forced); ``DuplicateRefused`` where another object stays. "
+        "None before, while nothing is wrong, and where OnStoreSetup itself refused."
+    )
 
     def tap(watcher: Callable[[memoryview], object]) -> None:
         """

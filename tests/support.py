@@ -211,6 +211,28 @@ class ListenerTestCase(SynchronousTestCase):
         self.pump()
         return peer
 
+    def stalling(self, then: bytes = b"") -> ScriptedPeer:
+        """Return a peer that has sent 5,000 C-ECHOs, and then something, and reads no answer."""
+        peer = self.connect(capacity=65536)
+        peer.associate()
+        self.pump()
+        client(peer).paused = True
+        for number in range(5000):
+            peer.echo(number)
+        peer.send(then)
+        self.pump()
+        return peer
+
+    def releasing(self) -> tuple[ScriptedPeer, Deferred[Any]]:
+        """Return a peer that has asked for release, and what OnEcho of a C-ECHO before that waits for."""
+        later = self.later()
+        self.answer(OnEcho=later)
+        peer = self.associate()
+        peer.echo()
+        peer.release()
+        self.pump()
+        return peer, later
+
     def pump(self) -> None:
         """Let everything happen that is due."""
         for connection in self.connections:

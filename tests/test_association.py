@@ -589,14 +589,8 @@ class UnreadTests(ListenerTestCase):
     """A peer that does not read what it is sent is not read either."""
 
     def test_echoes(self) -> None:
-        peer = self.connect(capacity=65536)
-        peer.associate()
-        self.pump()
+        peer = self.stalling()
         server = self.server(peer)
-        client(peer).paused = True
-        for number in range(5000):
-            peer.echo(number)
-        self.pump()
         self.assertTrue(server.paused)
         self.assertLess(len(server.unsent), 3 * 65536)
         self.assertGreater(len(client(peer).unsent) + len(server.unread), 100_000)
@@ -609,13 +603,7 @@ class UnreadTests(ListenerTestCase):
         self.assertTrue(peer.released)
 
     def test_lostMeanwhile(self) -> None:
-        peer = self.connect(capacity=65536)
-        peer.associate()
-        self.pump()
-        client(peer).paused = True
-        for number in range(5000):
-            peer.echo(number)
-        self.pump()
+        peer = self.stalling()
         self.accepted[0].abort()
         self.clock.advance(30)
         self.pump()

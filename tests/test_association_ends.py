@@ -228,18 +228,14 @@ class PeerEndTests(ListenerTestCase):
         self.assertEqual(len(self.lines), 1)
 
     def test_FIN(self) -> None:
-        peer = self.associate()
-        client(peer).loseConnection()
-        self.pump()
-        self.assertEqual(self.ends, ["lost"])
-        self.assertConnectionOver(peer)
-
-    def test_halfClose(self) -> None:
-        peer = self.associate()
-        client(peer).loseWriteConnection()
-        self.pump()
-        self.assertEqual(self.ends, ["lost"])
-        self.assertConnectionOver(peer)
+        """Of a peer that reads no more, or still does."""
+        for end in ("loseConnection", "loseWriteConnection"):
+            self.listen()
+            peer = self.associate()
+            getattr(client(peer), end)()
+            self.pump()
+            self.assertEqual(self.ends, ["lost"], end)
+            self.assertConnectionOver(peer)
 
     def test_RST(self) -> None:
         peer = self.associate()
@@ -384,12 +380,7 @@ class ReleaseTests(ListenerTestCase):
     def test_theEndWhileItWaits(self) -> None:
         for end, reason in (("loseConnection", "lost"), ("abortConnection", "lost"), ("abort", "aborted")):
             self.listen()
-            later = self.later()
-            self.answer(OnEcho=later)
-            peer = self.associate()
-            peer.echo()
-            peer.release()
-            self.pump()
+            peer, later = self.releasing()
             getattr(peer if end == "abort" else client(peer), end)()
             self.pump()
             self.assertConnectionOver(peer)
@@ -399,12 +390,7 @@ class ReleaseTests(ListenerTestCase):
             self.assertEqual(peer.received[1:], [])
 
     def test_abortedHereWhileItWaits(self) -> None:
-        later = self.later()
-        self.answer(OnEcho=later)
-        peer = self.associate()
-        peer.echo()
-        peer.release()
-        self.pump()
+        peer, later = self.releasing()
         self.accepted[0].abort()
         later.callback(None)
         self.pump()

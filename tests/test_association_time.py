@@ -171,11 +171,7 @@ class DeadlineTests(ListenerTestCase):
 
     def test_releaseWaitsAsLongAsItTakes(self) -> None:
         self.listen(eventDeadline=10000)
-        later = self.later()
-        self.answer(OnEcho=later)
-        peer = self.associate()
-        peer.echo()
-        peer.release()
+        peer, later = self.releasing()
         self.hour()
         later.callback(None)
         self.pump()
@@ -400,17 +396,6 @@ class RateTests(ListenerTestCase):
 class WriteStallTests(ListenerTestCase):
     """A peer that does not read what it is sent."""
 
-    def stalling(self) -> ScriptedPeer:
-        """Return a peer that has sent 5,000 C-ECHOs and reads no answer."""
-        peer = self.connect(capacity=65536)
-        peer.associate()
-        self.pump()
-        client(peer).paused = True
-        for number in range(5000):
-            peer.echo(number)
-        self.pump()
-        return peer
-
     def test_stalled(self) -> None:
         """It is not read either, what is kept for it is bounded, and in the end it is closed without a word."""
         peer = self.stalling()
@@ -466,14 +451,7 @@ class WriteStallTests(ListenerTestCase):
 
     def test_noTimeIsLost(self) -> None:
         """It was not heard while it was not read: its time to go on with what it had begun is whole."""
-        peer = self.connect(capacity=65536)
-        peer.associate()
-        self.pump()
-        client(peer).paused = True
-        for number in range(5000):
-            peer.echo(number)
-        peer.send(storeCommand() + pData(3, 0, dataSet()[:50]))
-        self.pump()
+        peer = self.stalling(storeCommand() + pData(3, 0, dataSet()[:50]))
         self.advance(59.5)
         client(peer).paused = False
         self.pump()
@@ -625,12 +603,7 @@ class StopTests(ListenerTestCase):
         self.assertEqual(len(stopped), 1)
 
     def test_aReleaseThatWaitsIsConfirmed(self) -> None:
-        later = self.later()
-        self.answer(OnEcho=later)
-        peer = self.associate()
-        peer.echo()
-        peer.release()
-        self.pump()
+        peer, later = self.releasing()
         stopped = self.stop()
         self.assertEqual(stopped, [])
         later.callback(None)

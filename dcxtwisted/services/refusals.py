@@ -61,6 +61,15 @@ def refuse(command: CStoreRequest, exchange: IExchange, refusal: StoreRefused) -
     exchange.respond(command.response(refusal.status, refusal.comment, refusal.offendingElements))
 
 
+def withoutFrames(refusal: StoreRefused) -> StoreRefused:
+    """Return a refusal that can be kept: the frames of its tracebacks hold views of what came, and whoever keeps it."""
+    chain: list[BaseException] = [refusal]
+    for error in chain:
+        error.__traceback__ = None
+        chain += [each for each in (error.__cause__, error.__context__) if each is not None and each not in chain]
+    return refusal
+
+
 def refusalFrom(failure: Failure, what: str) -> StoreRefused:
     """Return what a sender is told of a failure; what nobody foresaw is logged."""
     error = failure.value
@@ -70,7 +79,7 @@ def refusalFrom(failure: Failure, what: str) -> StoreRefused:
             code = errorcode.get(error.__cause__.errno or 0, "OSError")
             _log.error("{what}: {comment} ({code})", what=what, comment=ascii(error.comment), code=code)
         if not keepsObject(error.status) and error.status not in UNFIT_STATUSES:
-            return error
+            return withoutFrames(error)
         # The sender would take it for a success, and nothing is kept.
         _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)
     elif isinstance(error, DeadlinePassed):

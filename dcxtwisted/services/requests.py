@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from dcxtwisted.checks import Check
 from dcxtwisted.dataset import Head
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IExchange, IStoreRequest, StoredObject
 from dcxtwisted.wire.messages import CStoreRequest
 
@@ -55,6 +56,7 @@ class StoreRequest:
         "_command",
         "association",
         "head",
+        "refusal",
         "relaxed",
         "stored",
         "transferSyntaxUID",
@@ -68,6 +70,7 @@ class StoreRequest:
         self.association = exchange.association
         self.head: Head | None = None
         self.stored: StoredObject | None = None
+        self.refusal: StoreRefused | None = None
         self.watchers: list[Callable[[memoryview], object]] = []
         self.relaxed = relaxed
         self._command = command

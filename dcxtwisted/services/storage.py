@@ -7,6 +7,7 @@ once, then the sink makes them durable, participants and OnStoreDone decide, and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 from math import inf
 
@@ -44,7 +45,7 @@ from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
 
 #: Answers of OnStoreSetup.
-_Place = str | IStoreSink | InMemory | None
+_Place = str | os.PathLike[str] | IStoreSink | InMemory | None
 
 
 @implementer(IDIMSEService)
@@ -219,4 +220,6 @@ class StorageService:
             return self._memory.open(request)
         if IStoreSink.providedBy(place):
             return place
+        if isinstance(place, os.PathLike):
+            return self._files.openAt(os.fsdecode(place), request)
         raise TypeError(f"OnStoreSetup answered {type(place).__name__}")

@@ -39,7 +39,7 @@ from dcxtwisted.dataset import Head
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IFileStore, IStoreRequest, IStoreSink
 from dcxtwisted.statuses import OUT_OF_RESOURCES
-from dcxtwisted.stores.directories import Directories
+from dcxtwisted.stores.directories import ATTEMPTS, Directories
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.health import FreeSpace, Trust
 from dcxtwisted.stores.jobs import InPool, Threads, refusal
@@ -202,15 +202,29 @@ class FileStore:
             self._freeSpace.check()
         if filename and os.path.isdir(filename):
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-        directory = os.path.dirname(filename) if filename else self.root
+        made: list[str] = []
         try:
-            fd, name = self._createIn(directory)
+            fd, name = self._createIn(os.path.dirname(filename)) if filename else self._createIn(self.root)
         except FileNotFoundError:
             if not filename:
                 raise
-            self._directories.make(directory)
-            fd, name = self._createIn(directory)
-        return UnnamedFile(fd, lead, self._directories, self._working, name)
+            fd, name, made = self._createAndMake(os.path.dirname(filename))
+        return UnnamedFile(fd, lead, self._directories, self._working, name, made)
+
+    def _createAndMake(self, directory: str) -> tuple[int, str, list[str]]:
+        """Return a new file in a directory that is not there, its working name, and the directories that were made."""
+        made: list[str] = []
+        try:
+            for _ in range(ATTEMPTS):
+                made += self._directories.make(directory)
+                try:
+                    return *self._createIn(directory), made
+                except FileNotFoundError as error:
+                    gone = error  # another object was given up for which it had been made, or found
+            raise gone
+        except OSError:
+            self._directories.remove(made)
+            raise
 
     def _createIn(self, directory: str) -> tuple[int, str]:
         fd = createUnnamed(directory) if self._unnamedFiles else None

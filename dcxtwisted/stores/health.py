@@ -99,14 +99,23 @@ class FreeSpace:
     :ivar directory: that one; it can be set.
     """
 
-    def __init__(self, directory: str, minimumBytes: int, minimumInodes: int, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        minimumBytes: int,
+        minimumInodes: int,
+        seconds: Callable[[], float],
+        what: str = "new objects",
+    ) -> None:
         """
         :param minimumBytes: 0 for any; what only root may use is not counted as free.
         :param minimumInodes: 0 for any.
+        :param what: what is refused while there is not enough, for the log.
         """
         self.directory = directory
         self._minimumBytes = minimumBytes
         self._minimumInodes = minimumInodes
+        self._what = what
         self._seconds = seconds
         self._nextLook = float("-inf") if minimumBytes or minimumInodes else float("inf")
         self._isLow = False
@@ -133,7 +142,7 @@ class FreeSpace:
             status.f_files > 0 and status.f_favail < self._minimumInodes
         )
         if isLow and not self._isLow:
-            _log.error("the disk is nearly full: new objects are refused")
+            _log.error("the disk is nearly full: {what} are refused", what=self._what)
         elif self._isLow and not isLow:
-            _log.info("the disk has room again: new objects are taken")
+            _log.info("the disk has room again: {what} are taken", what=self._what)
         self._isLow = isLow

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
-from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -15,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from dcxtwisted.configuration import MemoryOverflow
+from dcxtwisted.configuration import DEFAULT_MINIMUM_FREE_BYTES, DEFAULT_MINIMUM_FREE_INODES, MemoryOverflow
 from dcxtwisted.dataset import Head
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import (
@@ -31,7 +30,7 @@ from dcxtwisted.statuses import OUT_OF_RESOURCES
 from dcxtwisted.stores.budget import Budget
 from dcxtwisted.stores.filemeta import isAsAnnounced, leadOf
 from dcxtwisted.stores.jobs import Threads
-from dcxtwisted.stores.spilling import SpillFile, SpillSpace
+from dcxtwisted.stores.spilling import MappedFile, SpillFile, SpillSpace
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -50,7 +49,7 @@ _BLOCK: Final = 4 << 20
 class ObjectInMemory:
     """An object that was received into memory; the attributes are those of ``IObjectInMemory``."""
 
-    _buffer: bytes | mmap = attrs.field(repr=False)
+    _buffer: bytes | MappedFile = attrs.field(repr=False)
     SOPClassUID: str
     SOPInstanceUID: str
     transferSyntaxUID: str
@@ -62,7 +61,8 @@ class ObjectInMemory:
     @property
     def data(self) -> memoryview:
         """The Part 10 file, which can only be read."""
-        return memoryview(self._buffer)
+        buffer = self._buffer
+        return memoryview(buffer) if isinstance(buffer, bytes) else buffer.view()
 
     @property
     def callingAETitle(self) -> str:
@@ -148,6 +148,8 @@ class MemoryStore:
         directory: str | None = None,
         reactor: IReactorTime | None = None,
         threads: Threads | None = None,
+        minimumFreeBytes: int = DEFAULT_MINIMUM_FREE_BYTES,
+        minimumFreeInodes: int = DEFAULT_MINIMUM_FREE_INODES,
     ) -> None:
         """
         :param budget: the most that C{bytesHeld} may be.
@@ -156,12 +158,14 @@ class MemoryStore:
             which is taken too where none can be made there.
         :param reactor: its clock tells when an object was received; needed where senders are to wait.
         :param threads: where a slow file system is waited for; None to wait on the reactor's thread.
+        :param minimumFreeBytes: below which nothing spills to a file system; 0 for any.
+        :param minimumFreeInodes: likewise.
         """
         if reactor is None and overflow is MemoryOverflow.WAIT:
             raise ValueError("a store that has senders wait takes a reactor")
         self.overflow = overflow
         self.budget = Budget(budget, reactor)
-        self.spillSpace = SpillSpace(spillBudget, directory, threads)
+        self.spillSpace = SpillSpace(spillBudget, directory, threads, minimumFreeBytes, minimumFreeInodes)
         self._reactor = reactor
         self._isFirst = True
         # As in Budget: it is always the first that goes.

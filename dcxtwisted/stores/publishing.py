@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from errno import EINVAL, EIO, EISDIR, EOPNOTSUPP
 from secrets import token_hex
 from typing import Final
 
 from dcxtwisted.configuration import Duplicates
-from dcxtwisted.errors import StoreRefused
+from dcxtwisted.errors import DuplicateRefused, StoreRefused
 from dcxtwisted.interfaces import Outcome
 from dcxtwisted.statuses import CANNOT_UNDERSTAND
-from dcxtwisted.stores.directories import Directories
+from dcxtwisted.stores.directories import ATTEMPTS, Directories
 from dcxtwisted.stores.replacing import Replacement
 from dcxtwisted.stores.shifting import replaceStart
 from dcxtwisted.stores.standing import Found, Held, StandingFile, candidates, standsAt
@@ -23,7 +24,7 @@ from dcxtwisted.stores.working import INCOMING, WorkingDirectories
 
 # Bytes of a file that are not removed in passing: a GiB takes 50 to 150 ms, this much some 1 ms.
 _MUCH: Final = 16 << 20
-# How often a name may come free, or a directory go, while it is being used, before it is given up.
+# How often a name may come free, while it is being used, before it is given up.
 _ATTEMPTS = 5
 # What a file system that has no unnamed files says; EISDIR is said by a kernel that has none.
 _NO_UNNAMED_FILES = frozenset({EOPNOTSUPP, EISDIR, EINVAL})
@@ -78,6 +79,7 @@ class UnnamedFile:
         "_directories",
         "_fd",
         "_lead",
+        "_made",
         "_prepared",
         "_replacement",
         "_standing",
@@ -88,12 +90,19 @@ class UnnamedFile:
     )
 
     def __init__(
-        self, fd: int, lead: bytes, directories: Directories, workingNames: WorkingDirectories, workingName: str
+        self,
+        fd: int,
+        lead: bytes,
+        directories: Directories,
+        workingNames: WorkingDirectories,
+        workingName: str,
+        made: Sequence[str] = (),
     ) -> None:
         """
         :param fd: open for reading and writing, empty; closed by ``close``.
         :param lead: what comes before the data set; written together with its first bytes.
         :param workingName: where the file stands while it has no final name, '' where it stands nowhere.
+        :param made: directories that were made for it, from the top down.
         """
         self._fd = fd
         self._lead = lead
@@ -101,6 +110,7 @@ class UnnamedFile:
         self._directories = directories
         self._workingNames = workingNames
         self._workingName = workingName
+        self._made = made
         self._prepared = False
         self._standing: StandingFile | None = None
         self._replacement: Replacement | None = None
@@ -208,7 +218,7 @@ class UnnamedFile:
             # Refused only where the same object does not stand beside the other, from when both were kept.
             refused = refused or (found is Found.RIVAL and duplicates is Duplicates.REFUSE)
         if refused:
-            raise StoreRefused(CANNOT_UNDERSTAND, "another object has this UID")
+            raise DuplicateRefused(CANNOT_UNDERSTAND, "another object has this UID")
         raise StoreRefused(CANNOT_UNDERSTAND, "too many different objects with this UID")
 
     def _placeAt(self, candidate: str, uids: tuple[str, str], duplicates: Duplicates, linking: bool) -> Found:
@@ -271,13 +281,13 @@ class UnnamedFile:
         self._releaseWorkingName()
 
     def _link(self, filename: str) -> None:
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             try:
                 self._linkOnce(filename)
                 return
             except FileNotFoundError:
                 # Looked for only now: usually the directory is there, and asking costs as much as linking.
-                self._directories.make(os.path.dirname(filename))
+                self._made = [*self._made, *self._directories.make(os.path.dirname(filename))]
         self._linkOnce(filename)
 
     def _linkOnce(self, filename: str) -> None:
@@ -303,11 +313,17 @@ class UnnamedFile:
             self.close()
 
     def discard(self) -> None:
-        """Take the name away again, where it still is this file's, or give it back to what stood there; close."""
+        """
+        Take the name away again, where it still is this file's, or give it back to what stood there; close.
+
+        Directories that were made for it go with it, where nothing else is in them.
+        """
         try:
             if self._replacement is not None:
                 self._replacement.undo(self._fd)
             elif self.filename and standsAt(self._fd, self.filename):
+                # From now on they may go, and be made again by another process, with the same inodes.
+                self._directories.forget(os.path.dirname(self.filename))
                 os.unlink(self.filename)
                 if self._directories.durable:
                     self._synchronizeRemoval()
@@ -315,7 +331,10 @@ class UnnamedFile:
             self._doubt()
             raise
         finally:
-            self.close()
+            try:
+                self.close()
+            finally:
+                self._directories.remove(self._made, os.path.dirname(self.filename))
 
     def _synchronizeRemoval(self) -> None:
         try:

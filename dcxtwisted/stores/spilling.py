@@ -5,22 +5,27 @@ Where objects go that memory has no room for: files without a name, which are go
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from errno import EIO
 from mmap import ACCESS_READ, mmap
 from os import strerror
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
+from threading import get_ident
 from typing import IO, Any, Final
 
 from twisted.internet.defer import Deferred, execute
 
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.statuses import OUT_OF_RESOURCES
+from dcxtwisted.stores.health import FreeSpace
 from dcxtwisted.stores.jobs import Jobs, Threads, refusing
 from dcxtwisted.stores.shifting import replaceStart
 
 # Bytes that are not written on the reactor's thread, quick or not: 1 MiB takes some 0.3 ms.
 _MUCH: Final = 1 << 20
+# Bytes of a file that does not go away there: a GiB takes 50 to 150 ms, this much some 1 ms.
+_LARGE: Final = 16 << 20
 
 
 class SpillSpace:
@@ -28,22 +33,33 @@ class SpillSpace:
     Room in files, for all objects together.
 
     Each file takes a descriptor until its object is gone: there are never more than a quarter of those that the process
-    may have.
+    may have. None is begun where a file system is nearly full.
 
     :ivar held: bytes of the objects in them.
     :ivar files: how many there are.
     """
 
-    def __init__(self, limit: int, directory: str | None = None, threads: Threads | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        directory: str | None = None,
+        threads: Threads | None = None,
+        minimumFreeBytes: int = 0,
+        minimumFreeInodes: int = 0,
+    ) -> None:
         """
         :param limit: the most that C{held} may be.
         :param directory: on the file system to use; where no file can be made in it, the system's temporary directory.
         :param threads: where a slow file system is waited for; None to wait here.
+        :param minimumFreeBytes: what has to be free on the file system of the one or the other; 0 for any.
+        :param minimumFreeInodes: likewise.
         """
         self.held = 0
         self.files = 0
         self.threads = threads
         self._limit = limit
+        self._minimumFree = minimumFreeBytes, minimumFreeInodes
+        self._freeSpace: dict[str, FreeSpace] = {}
         self.directory = directory
 
     def create(self) -> SpillFile:
@@ -58,13 +74,27 @@ class SpillSpace:
         return SpillFile(self)
 
     def open(self) -> IO[bytes]:
-        """Return an open file without a name; in any thread."""
+        """
+        Return an open file without a name; in any thread.
+
+        :raises StoreRefused: the disk is nearly full.
+        """
+        directory = self.directory
         try:
-            return TemporaryFile(buffering=0, dir=self.directory)
+            return self._openIn(gettempdir() if directory is None else directory)
         except OSError:
-            if self.directory is None:
+            if directory is None:
                 raise
-            return TemporaryFile(buffering=0)
+            return self._openIn(gettempdir())
+
+    def _openIn(self, directory: str) -> IO[bytes]:
+        freeSpace = self._freeSpace.get(directory)
+        if freeSpace is None:
+            seconds = time.monotonic if self.threads is None else self.threads.seconds
+            freeSpace = FreeSpace(directory, *self._minimumFree, seconds, "objects that memory has no room for")
+            self._freeSpace[directory] = freeSpace
+        freeSpace.check()
+        return TemporaryFile(buffering=0, dir=directory)
 
     def reserve(self, size: int) -> None:
         """
@@ -147,16 +177,16 @@ class SpillFile:
         assert self._file is not None
         return self._jobs.run(replaceStart, self._file.fileno(), old, start, rest)
 
-    def mapped(self) -> mmap:
+    def mapped(self) -> MappedFile:
         """
         Return all bytes written, for as long as anybody holds them; nothing more may be written.
 
         :raises StoreRefused: they cannot be had.
         """
         assert self._file is not None
-        view = refusing(mmap, self._file.fileno(), 0, access=ACCESS_READ)
+        mapping = refusing(mmap, self._file.fileno(), 0, access=ACCESS_READ)
         self._file.close()  # what is mapped has a descriptor of its own
-        return view
+        return MappedFile(mapping, self._space)
 
     def close(self) -> Deferred[None]:
         """Let go of the file, once nothing is written to it any more; what is mapped stays, and counts no more."""
@@ -164,15 +194,64 @@ class SpillFile:
             self._isClosed = True
             # Not what the caller gets: one that waits no longer cancels that, and the room would be lost.
             self._jobs.idle().addCallback(self._close)
-        return self._jobs.idle()
+        # Closing may be a job of its own, and the room is there when it is done.
+        return self._jobs.idle().addCallback(lambda ignored: self._jobs.idle())
 
     def _close(self, ignored: None) -> None:
-        self._space.release(self._size)
+        if self._size > _LARGE and self._file is not None and not self._file.closed:
+            self._jobs.run(self._closeFile).addBoth(lambda ignored: self._space.release(self._size))
+        else:
+            self._closeFile()
+            self._space.release(self._size)
+
+    def _closeFile(self) -> None:
         if self._file is not None:
             try:
                 self._file.close()
             except OSError:
                 pass  # of what was written, for which nobody asks any more
+
+
+class MappedFile:
+    """
+    The bytes of one object in a file, for as long as anybody holds this or a view of it.
+
+    The file goes with the last of them: not on the thread that this was made on, the reactor's, unless a view is the
+    last.
+    """
+
+    __slots__ = ("_mapping", "_space", "_thread")
+
+    def __init__(self, mapping: mmap, space: SpillSpace) -> None:
+        self._mapping = [mapping]
+        self._space = space
+        self._thread = get_ident()
+
+    def view(self) -> memoryview:
+        """Return a view of all of it."""
+        return memoryview(self._mapping[0])
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._mapping[0])
+
+    def __len__(self) -> int:
+        return len(self._mapping[0])
+
+    def __del__(self) -> None:
+        # In a list, so that this thread holds nothing more of it when the other has it.
+        if len(self) > _LARGE and get_ident() == self._thread:
+            self._space.submit(lambda result: None, _unmap, self._mapping)
+        else:
+            _unmap(self._mapping)
+
+
+def _unmap(mapping: list[mmap]) -> None:
+    # Not left to what happens when nothing refers to it: that lets no other thread run meanwhile.
+    try:
+        mapping[0].close()
+    except BufferError:
+        pass  # it goes with the last view
+    mapping.clear()
 
 
 def _exhausted() -> StoreRefused:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.dataset import DataSetReader, Head
+from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import (
     IAssociation,
     IObjectInMemory,
@@ -63,6 +64,7 @@ class StoreAssociation:
 
     def __init__(self) -> None:
         self.quirks: Counter[str] = Counter()
+        self.duplicates: Counter[Outcome] = Counter()
 
     def abort(self) -> None:
         """Do nothing."""
@@ -91,6 +93,7 @@ class StoreRequest:
     moveOriginatorMessageID: int | None = None
     head: Head | None = None
     stored: StoredObject | None = None
+    refusal: StoreRefused | None = None
 
     def tap(self, watcher: Callable[[memoryview], object]) -> None:
         """Do nothing."""

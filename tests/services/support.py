@@ -292,7 +292,7 @@ class Listener(ListenerInMemory):
         files: IFileStore,
         memory: IStore,
         participants: Sequence[IStoreParticipant] = (),
-        root: str = "/root",
+        root: str = "/store",
         configuration: Configuration | None = None,
     ) -> None:
         super().__init__(events, store, configuration)
@@ -389,7 +389,7 @@ class ServiceTestCase(SynchronousTestCase):
         files: IFileStore | None = None,
         memory: IStore | None = None,
         participants: Sequence[IStoreParticipant] = (),
-        root: str = "/root",
+        root: str = "/store",
         callingAE: bytes = b"PEER            ",
         configuration: Configuration | None = None,
         **proposal: Any,

@@ -116,6 +116,7 @@ class OnceTests(ServiceTestCase):
         told = [args for event, args in events.calls if event == "OnStoreDone"]
         self.assertEqual([args[:2] for args in told], [("", False)], name)
         self.assertIsNone(told[0][2].stored, name)
+        self.assertIsInstance(told[0][2].refusal, StoreRefused, name)
 
     def test_each(self) -> None:
         """Before the response, which is what it was; the next object is stored as if nothing had been."""
@@ -124,6 +125,8 @@ class OnceTests(ServiceTestCase):
             self.send(connection, peer, way.data, maximumLength=SMALL)
             self.assertTold(events, way.name)
             self.assertEqual(peer.statuses, [way.status], way.name)
+            refusal = events.calls[-1][1][2].refusal
+            self.assertEqual((refusal.status, refusal.comment), (way.status, comment(peer.received[-1])), way.name)
             self.assertEqual(self.log[0], "OnStoreSetup")
             self.assertEqual(self.log[-1], "OnStoreDone", way.name)
             head = events.calls[-1][1][2].head
@@ -133,6 +136,27 @@ class OnceTests(ServiceTestCase):
             peer.echo()
             connection.pump()
             self.assertEqual(peer.statuses, [way.status, 0], way.name)
+
+    def test_keepsNoFrames(self) -> None:
+        """An application may keep the request: nothing of what was received is to hang on why it failed."""
+        cause = OSError(28, "full")
+
+        def write(view: memoryview) -> None:
+            try:
+                try:
+                    raise cause
+                except OSError as error:
+                    raise KeyError from error
+            except KeyError as error:
+                raise StoreRefused(0xA7AA) from error
+
+        peer, connection, events = self.start(Way(name="", store={"sink": {"write": write}}))
+        self.send(connection, peer)
+        refusal = events.calls[-1][1][2].refusal
+        self.assertIs(refusal.__cause__.__cause__, cause)
+        self.assertEqual(
+            [refusal.__traceback__, refusal.__cause__.__traceback__, cause.__traceback__], [None, None, None]
+        )
 
     def test_participants(self) -> None:
         for answer in (REFUSAL, failed(REFUSAL)):
@@ -153,6 +177,8 @@ class OnceTests(ServiceTestCase):
                 connection.pump()
                 self.end(peer, connection, end)
                 self.assertTold(events, f"{way.name}, {end}")
+                if not way.beforeTheData and not way.name.startswith("writing"):
+                    self.assertEqual(str(events.calls[-2][1][2].refusal), "refused with status A700: association lost")
                 self.assertEqual(self.log[-2:], ["OnStoreDone", "OnAssocEnd"], way.name)
                 self.assertEqual(peer.statuses, [])
                 self.flushLoggedErrors(*way.logged)

@@ -168,7 +168,7 @@ class InstanceUIDTests(RelaxationTestCase):
             self.assertEqual((peer.statuses, response[0x1000]), ([0], raw), uid)
             self.assertEqual(list(self.stored()), [f"1.2.4/1.2.5/{name}.dcm"])
             self.assertEqual(self.associationOf(peer).quirks, {"relaxed: instanceUID": 1})
-            self.assertEqual(events.calls[1][1][0], f"/root/{name}.dcm")
+            self.assertEqual(events.calls[1][1][0], f"/store/{name}.dcm")
             os.unlink(f"{self.root}/1.2.4/1.2.5/{name}.dcm")
 
     def test_long(self) -> None:
@@ -200,7 +200,7 @@ class InstanceUIDTests(RelaxationTestCase):
             self.assertEqual((peer.statuses, response.get(0x1000)), ([0], uid or None))
             self.assertStored("1.2.4/1.2.5/1.2.3.dcm", DATA, "1.2.3")
             self.assertEqual(self.associationOf(peer).quirks, {"relaxed: instanceUID": 1})
-            self.assertEqual(events.calls[1][1][0], "/root/unknown.dcm")
+            self.assertEqual(events.calls[1][1][0], "/store/unknown.dcm")
         peer, connection = self.relaxed(Check.INSTANCE_UID)
         self.sendRaw(connection, peer, storeCommand(None), dataSet(SOPClassUID=MR))
         self.assertEqual(peer.statuses, [0xA900], "the class is the command's all the same")

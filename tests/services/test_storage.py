@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from pickle import PickleBuffer
 from struct import pack
 from typing import Any
@@ -69,7 +70,7 @@ class SupportsTests(SynchronousTestCase):
     def test_syntaxes(self) -> None:
         store = FakeStore()
         late = Deadline(Clock(), 60)
-        service = StorageService(None, store, store, store, "/root", late, late)  # type: ignore[arg-type]  # asked nothing
+        service = StorageService(None, store, store, store, "/store", late, late)  # type: ignore[arg-type]  # asked nothing
         self.assertIs(service.supports(CT), TRANSFER_SYNTAXES)
         self.assertIsNone(service.supports(VERIFICATION))
         self.assertIsNone(service.supports("1.2.840.10008.1.3.10"))
@@ -248,6 +249,7 @@ class RequestTests(ServiceTestCase):
                     request.moveOriginatorMessageID,
                     request.head,
                     request.stored,
+                    request.refusal,
                 )
             )
 
@@ -260,7 +262,7 @@ class RequestTests(ServiceTestCase):
         )
         self.data(connection, peer)
         common = ("/some where/1.2.3.dcm", CT, "1.2.3", EXPLICIT)
-        self.assertEqual(seen, [(*common, 17, 2, "MOVER", 42, None, None), (*common, 2, 0, "", None, None, None)])
+        self.assertEqual(seen, [(*common, 17, 2, "MOVER", 42, *[None] * 3), (*common, 2, 0, "", *[None] * 4)])
         self.assertEqual(peer.statuses, [0, 0])
         self.assertIs(events.calls[1][1][1].association, self.associationOf(peer))
 
@@ -475,6 +477,13 @@ class TapTests(ServiceTestCase):
         self.assertEqual((peer.statuses, seen), ([0xA700], []))
 
 
+class BytesPath:
+    """A path of bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"/f\xfcr.dcm"
+
+
 class SetupTests(ServiceTestCase):
     """Every answer of OnStoreSetup, in every form."""
 
@@ -514,6 +523,17 @@ class SetupTests(ServiceTestCase):
             for peer, _ in self.answered(answer, files=files):
                 self.assertEqual(peer.statuses, [0])
             self.assertStoredIn(files, answer, "openAt", answer)
+
+    def test_pathThatIsNoText(self) -> None:
+        """Of pathlib, or of whoever else makes paths; one of bytes that are no UTF-8 is told as the system tells it."""
+        files = self.store()
+        for peer, _ in self.answered(Path("/somewhere") / "else.dcm", files=files):
+            self.assertEqual(peer.statuses, [0])
+        self.assertStoredIn(files, "/somewhere/else.dcm", "openAt", Path)
+        files = self.store()
+        for peer, _ in self.answered(BytesPath(), files=files):
+            self.assertEqual(peer.statuses, [0])
+        self.assertStoredIn(files, "/f\udcfcr.dcm", "openAt", BytesPath)
 
     def test_memory(self) -> None:
         memory = self.store()
@@ -622,10 +642,10 @@ class SetupTests(ServiceTestCase):
             self.assertEqual(os.listdir(root), [], number)
 
 
-def fileStore(case: SynchronousTestCase, root: str) -> FileStore:
+def fileStore(case: SynchronousTestCase, root: str, **settings: Any) -> FileStore:
     """Return a file store that does everything at once, in the thread of the test."""
     clock = Clock()
-    store = FileStore(root, reactor=clock, seconds=clock.seconds, inPool=execute)
+    store = FileStore(root, reactor=clock, seconds=clock.seconds, inPool=execute, **settings)
     store.start()
     case.addCleanup(lambda: case.successResultOf(store.stop()))
     return store
@@ -659,6 +679,9 @@ class DoneTests(ServiceTestCase):
             self.assertEqual((association.objectsStored, association.objectsRefused), (stored, not stored))
             request = events.calls[-1][1][2]
             self.assertEqual(request.stored is not None, stored)
+            refusal = request.refusal
+            told = None if refusal is None else (refusal.status, refusal.comment)
+            self.assertEqual(told, None if stored else (status, comment(peer.received[-1])))
             responses.append(peer.received[-1])
         return responses
 

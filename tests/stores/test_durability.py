@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
 from dcxtwisted.configuration import Duplicates
-from dcxtwisted.errors import StoreRefused
+from dcxtwisted.errors import DuplicateRefused, StoreRefused
 from dcxtwisted.interfaces import IStoreSink, Outcome
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.stores import directories
@@ -742,12 +742,13 @@ class ThreadTests(TestCase):
     timeout = 60
 
     def makeStore(self, **settings: Any) -> FileStore:
-        store = FileStore(self.mktemp(), reactor=reactor, **settings)
+        root = settings.pop("root", None) or self.mktemp()
+        store = FileStore(root, reactor=reactor, **settings)
         store.start()
         self.addCleanup(store.stop)
         return store
 
-    async def put(self, store: FileStore, data: bytes) -> Outcome:
+    async def put(self, store: FileStore, data: bytes, isKept: bool = True) -> Outcome:
         sink = store.open(StoreRequest("1.2.3"))
         if isinstance(sink, Deferred):
             sink = await sink
@@ -756,8 +757,34 @@ class ThreadTests(TestCase):
             await waiting
         stored = await storedBy(sink, headOf(data))
         await Deferred.fromCoroutine(_moment())
-        sink.keep()
+        if isKept:
+            sink.keep()
+        else:
+            await sink.abort()
         return stored.outcome
+
+    async def test_crowdOfRefusals(self) -> None:
+        """One makes the directories that another removes, of two processes: who is kept stands, and nobody else."""
+        for settings in ({}, {"durable": False}, {"unnamedFiles": False}):
+            store = self.makeStore(**settings)
+            sibling = self.makeStore(root=store.root, **settings)
+            results = await DeferredList(
+                Deferred.fromCoroutine(
+                    self.put(
+                        each,
+                        dataSet(f"1.2.{series}.{number}", StudyInstanceUID="1.9", SeriesInstanceUID=f"1.9.{series}"),
+                        isKept=number == series == 5,
+                    )
+                )
+                for number in range(6)
+                for series in range(6)
+                for each in (store, sibling)
+            )
+            self.assertEqual([result for success, result in results if not success], [])
+            for each in (store, sibling):
+                await each.stop()
+            found = [name for _, _, names in os.walk(store.root) for name in names]
+            self.assertEqual(found, ["1.2.5.5.dcm"])
 
     async def test_crowd(self) -> None:
         """Many at once under one name: each object stands once, and everybody is told so."""
@@ -780,7 +807,7 @@ class ThreadTests(TestCase):
         names = {
             Duplicates.REPLACE: Outcome.REPLACED,
             Duplicates.KEEP_FIRST: Outcome.KEPT_FIRST,
-            Duplicates.REFUSE: StoreRefused,
+            Duplicates.REFUSE: DuplicateRefused,
         }
         for duplicates, expected in names.items():
             for unnamedFiles in (True, False):

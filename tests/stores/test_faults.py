@@ -126,6 +126,7 @@ class _FaultTestCase(SynchronousTestCase):
             if scenario.isSettled and scenario.durable:
                 self.protected.append(file)
             self.before = self.finalNames()
+        self.directories = self.directoryNames()
         store = self.makeStore(scenario)
         system.watch = self.watch
         system.begin(fault)
@@ -162,6 +163,8 @@ class _FaultTestCase(SynchronousTestCase):
         if isUndone and (isinstance(result, StoreRefused) or not scenario.isKept):
             self.assertEqual(self.finalNames(), self.before)
         isClear = isUndone and system.failed not in ("unlink", "rmdir")
+        if isClear and (isinstance(result, StoreRefused) or not scenario.isKept):
+            self.assertEqual(self.directoryNames(), self.directories)
         if isClear:
             self.assertEqual(self.workingNames(), [])
         self.assertEqual([path for path, _ in system.descriptors.values() if not path.endswith("/lock")], [])
@@ -259,6 +262,10 @@ class _FaultTestCase(SynchronousTestCase):
                 path = os.path.join(where, name)
                 found[os.path.relpath(path, self.root)] = os.lstat(path).st_ino
         return found
+
+    def directoryNames(self) -> set[str]:
+        """Return the paths of all directories that objects may stand in."""
+        return {where for where, _, _ in os.walk(self.root) if ".incoming" not in where}
 
     def workingNames(self) -> list[str]:
         return [

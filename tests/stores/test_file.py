@@ -220,7 +220,7 @@ class NameTests(FileStoreTestCase):
         store = self.makeStore()
         sink = self.receive(store)
         made: list[str] = []
-        patch = self.patch(os, "makedirs", lambda path, **kwargs: made.append(path))
+        patch = self.patch(os, "mkdir", made.append)
         error = self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused).value
         patch.restore()
         self.assertRefusal(error, "no such directory", error.__cause__)

@@ -4,15 +4,19 @@ Tests for the memory store.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import tempfile
 from collections.abc import Callable
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 from unittest import skipIf
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -20,6 +24,7 @@ from dcxtwisted.configuration import MemoryOverflow
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IObjectInMemory, IStoreSink, Outcome
 from dcxtwisted.part10 import dataSetOffset
+from dcxtwisted.stores import spilling
 from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.jobs import Threads
 from dcxtwisted.stores.memory import PER_OBJECT, MemoryStore, ObjectInMemory
@@ -492,6 +497,44 @@ class SpillingTests(MemoryTestCase):
             self.successResultOf(sink.abort())
             self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
 
+    def test_nearlyFull(self) -> None:
+        """Nothing spills to a disk that has less free than is to stay so; what has spilled goes on."""
+        free = {self.directory: (0, 9), "tmp": (0, 9)}
+
+        def statvfs(path: str) -> Any:
+            freeBytes, inodes = free["tmp" if path == tempfile.gettempdir() else path]
+            return SimpleNamespace(f_bavail=freeBytes, f_frsize=1, f_files=100, f_favail=inodes)
+
+        self.patch(os, "statvfs", statvfs)
+        data = dataSet()
+        for directory in (self.directory, None):
+            name = "tmp" if directory is None else directory
+            clock = Clock()
+            threads = Threads(clock, execute, clock.seconds)
+            store = self.makeStore(minimumFreeBytes=1000, minimumFreeInodes=5, directory=directory, threads=threads)
+            with capturedLogs() as events:
+                for free[name] in ((999, 9), (1000, 4)):
+                    sink = store.open(StoreRequest())
+                    self.assertRefused("disk nearly full", sink.write, memoryview(data))
+                    self.successResultOf(sink.abort())
+                    self.assertEqual((store.bytesSpilled, store.spillSpace.files), (0, 0))
+                    clock.advance(1)  # it is looked at once in a while
+                free[name] = (1000, 5)
+                sink = store.open(StoreRequest())
+                self.assertIsNone(sink.write(memoryview(data[:10])))
+                free[name] = (0, 0)
+                clock.advance(1)
+                self.assertIsNone(sink.write(memoryview(data[10:])))
+                self.successResultOf(storedBy(sink, headOf(data)))
+            self.assertEqual(
+                [formatEvent(event) for event in events],
+                [
+                    "the disk is nearly full: objects that memory has no room for are refused",
+                    "the disk has room again: objects that memory has no room for are taken",
+                ],
+            )
+            self.assertEqual(bytes(self.take(store)), LEAD + data)
+
     def test_diskFull(self) -> None:
         """Its first bytes and any later ones may be too many: the object is refused, and nothing is left of it."""
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -584,6 +627,61 @@ class SpillingTests(MemoryTestCase):
         pool.runAll()
         self.successResultOf(writing)
         self.assertEqual((store.bytesHeld, store.bytesSpilled, store.spillSpace.files), (0, 0, 0))
+        self.assertEqual(self.spilled(), [])
+
+    def test_largeFileClosedInAThread(self) -> None:
+        """That of an object that is given up, on its way; its room is there when it is gone."""
+        self.patch(spilling, "_LARGE", 2000)
+        store, pool, _ = self.pooled(0)
+        aborting = self.receive(store, dataSet(size=500)).abort()
+        self.assertEqual((pool.jobs, self.spilled()), ([], []))
+        self.successResultOf(aborting)
+        sink = self.receive(store, dataSet(size=2000))
+        for aborting in (sink.abort(), sink.abort()):
+            self.assertNoResult(aborting)
+            self.assertEqual((len(pool.jobs), len(self.spilled()), store.spillSpace.files), (1, 1, 1))
+        pool.runAll()
+        self.successResultOf(aborting)
+        self.assertEqual((store.bytesSpilled, self.spilled(), store.spillSpace.files), (0, [], 0))
+
+    def test_largeObjectDroppedInAThread(self) -> None:
+        """One that was refused, or that a taker holds no longer."""
+        self.patch(spilling, "_LARGE", 2000)
+        store, pool, _ = self.pooled(0)
+        for size, jobs in ((500, 0), (2000, 1)):
+            data = dataSet(size=size)
+            sink = self.finish(store, data)
+            self.successResultOf(sink.abort())
+            self.assertEqual((len(pool.jobs), len(self.spilled())), (jobs, jobs))
+            pool.runAll()
+            self.finish(store, data).keep()
+            taken: ObjectInMemory | None = self.take(store)
+            self.assertEqual((pool.jobs, len(self.spilled())), ([], 1))
+            del taken
+            self.assertEqual((len(pool.jobs), len(self.spilled())), (jobs, jobs))
+            pool.runAll()
+            self.assertEqual(self.spilled(), [])
+
+    def test_largeObjectDroppedElsewhere(self) -> None:
+        """A taker's thread may wait for it, and can use no pool."""
+        self.patch(spilling, "_LARGE", 2000)
+        store, pool, _ = self.pooled(0)
+        self.finish(store, dataSet(size=2000)).keep()
+        taken = [self.take(store)]
+        thread = Thread(target=taken.clear)
+        thread.start()
+        thread.join()
+        self.assertEqual((pool.jobs, self.spilled()), ([], []))
+
+    def test_viewOutlivesLargeObject(self) -> None:
+        self.patch(spilling, "_LARGE", 2000)
+        store, pool, _ = self.pooled(0)
+        data = dataSet(size=2000)
+        self.finish(store, data).keep()
+        view: memoryview | None = self.take(store).data
+        pool.runAll()
+        self.assertEqual(view, LEAD + data)
+        del view
         self.assertEqual(self.spilled(), [])
 
     def test_failsInAThread(self) -> None:

@@ -83,7 +83,7 @@ class CompareTests(FileStoreTestCase):
         self.assertEqual(self.put(store, OTHER).outcome, Outcome.KEPT_BOTH)
 
     def test_pieces(self) -> None:
-        """A difference is found wherever it is, and near the beginning at little cost."""
+        """A difference is found wherever it is, at little cost near the beginning or the end, or in the middle."""
         self.patch(standing, "_FIRST", 50)
         self.patch(standing, "_BLOCK", 70)
         store = self.makeStore()
@@ -99,14 +99,17 @@ class CompareTests(FileStoreTestCase):
             return pread(fd, size, position)
 
         self.patch(os, "pread", counted)
-        offset = len(content) - len(data)
+        size, offset = len(data), len(content) - len(data)
+        starts = [(0, 50), (size - 50, 50), (size // 2, 50), *((start, 70) for start in range(50, size, 70))]
         for position in range(offset, len(content)):
             with open(filename, "wb") as changed:
                 changed.write(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
             read.clear()
+            at = position - offset
             stored = self.put(store, data)
             self.assertEqual(stored.outcome, Outcome.KEPT_BOTH, position)
-            self.assertEqual(len(read), 1 + 2 * (1 + (position - offset + 20) // 70), position)
+            pieces = [number for number, (start, length) in enumerate(starts, 1) if 0 <= at - start < length]
+            self.assertEqual(len(read), 1 + 2 * pieces[0], position)
             os.unlink(stored.filename)
 
     def test_nothingRead(self) -> None:
