@@ -317,11 +317,12 @@ class ListenerService(MultiService):
         seconds = self._listener.configuration.stopDeadline + _LAST_GRACE
         lastResort = self._lastResort = self._reactor.callLater(seconds, self._leave)
         stopped: Deferred[object] = maybeDeferred(super().stopService)
-        return stopped.addErrback(self._workerFailed).addBoth(_notNeeded, lastResort)
+        return stopped.addCallback(self._haveEnded).addBoth(_notNeeded, lastResort)
 
-    def _workerFailed(self, failure: Failure) -> NoReturn:
-        failure.trap(ChildProcessError)
-        self._leave()
+    def _haveEnded(self, results: Sequence[tuple[bool, Any]]) -> None:
+        for isGood, result in results:
+            if not isGood and result.check(ChildProcessError):
+                self._leave()
 
     def _leave(self) -> NoReturn:
         # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
