@@ -316,8 +316,9 @@ class ListenerService(MultiService):
         """As any service's, but it does come to an end: at the last the process is left as it stands."""
         seconds = self._listener.configuration.stopDeadline + _LAST_GRACE
         lastResort = self._lastResort = self._reactor.callLater(seconds, self._leave)
-        stopped: Deferred[object] = maybeDeferred(super().stopService)
-        return stopped.addCallback(self._haveEnded).addBoth(_notNeeded, lastResort)
+        stopped: Deferred[Any] = maybeDeferred(super().stopService)
+        ended: Deferred[object] = stopped.addCallback(self._haveEnded)
+        return ended.addBoth(_notNeeded, lastResort)
 
     def _haveEnded(self, results: Sequence[tuple[bool, Any]]) -> None:
         for isGood, result in results:

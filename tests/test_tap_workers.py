@@ -128,7 +128,8 @@ class ServingTests(WorkersTestCase):
         """Over all workers: the one that has waited longest is closed."""
         program, port, _ = self.start("--set", "maximumConnectionsBeforeAssociation=3")
         silent = [socket.create_connection(("127.0.0.1", port), DEADLINE) for _ in range(4)]
-        self.addCleanup(lambda: [each.close() for each in silent])
+        for each in silent:
+            self.addCleanup(each.close)
         self.assertRaises(ConnectionResetError, silent[0].recv, 1)
         for each in silent[1:]:
             each.setblocking(False)
@@ -158,7 +159,8 @@ class ServingTests(WorkersTestCase):
         descriptors = Path(f"/proc/{program.process.pid}/fd")
         before = len(list(descriptors.iterdir()))
         crowd = [socket.create_connection(("127.0.0.1", port), DEADLINE) for _ in range(700)]
-        self.addCleanup(lambda: [each.close() for each in crowd])
+        for each in crowd:
+            self.addCleanup(each.close)
         self.assertEqual(self.peer(port).storeAnd(DATA, "1.2.3"), 0)
         for each in crowd:
             each.close()

@@ -157,13 +157,13 @@ class Dispatch:
             self.lost(connection.worker, connection.number)
 
     def _notHanded(self, failure: Failure, connection: Connection, worker: Worker, link: Link) -> None:
-        if connection.link is link:
-            # The worker has not read of it: another can serve it.
-            self._takeBack(connection, worker)
         if failure.check(DescriptorsMixedUp) and worker.link is link and not worker.isLeaving:
             _log.error("worker {worker} has no descriptors left: it takes no more, and ends", worker=worker.number)
             worker.isLeaving = True
             link.stop()
+        if connection.link is link:
+            # The worker has not read of it: another can serve it.
+            self._takeBack(connection, worker)
 
     def _takeBack(self, connection: Connection, worker: Worker) -> None:
         del worker.connections[connection.number]

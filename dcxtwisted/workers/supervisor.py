@@ -193,8 +193,12 @@ class Supervisor(Service):
             raise OSError("an endpoint does not listen at once, which takes one process (--workers 1)")
 
     def _listens(self, port: IListeningPort, number: int) -> None:
+        try:
+            passOn(port)
+        except ValueError:
+            port.stopListening()
+            raise
         self._ports[number] = port
-        passOn(port)
         how = " with TLS" if number >= self._firstTLS else ""
         _log.info("listening on {address}{how}", address=addressOf(port.getHost()), how=how)
 

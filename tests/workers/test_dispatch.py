@@ -152,7 +152,7 @@ class HandingTests(DispatchTestCase):
             self.arrive()
         for number in (1, 3):
             self.links[0].answers[number].errback(Failure(DescriptorsMixedUp()))
-        self.assertEqual(self.links[0].said[2:], [("stop", 0)])
+        self.assertEqual(self.links[0].said, [("hand", 1), ("hand", 3), ("stop", 0)])
         self.assertEqual([number for _, number in self.links[1].said], [2, 4, 1, 3])
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 

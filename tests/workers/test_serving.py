@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.configuration import Configuration
@@ -107,7 +108,9 @@ class AdmissionTests(ServingTestCase):
         self.pump()
         self.assertEqual(self.dispatch.associations, [])
         for worker in self.workers:
-            worker.served[0][0].close()
+            transport = worker.served[0][0].transport
+            assert transport is not None
+            transport.loseConnection()
         self.pump()
         self.assertEqual([worker.connections for worker in self.dispatch.workers], [{}, {}])
         self.assertEqual(self.dispatch.admission.counts["associations accepted"], 2)
@@ -142,18 +145,19 @@ class AdmissionTests(ServingTestCase):
         peer.associate()
         (worker,) = (each for each in self.workers if each.served)
         worker.served[0][1].pump()
-        peer.reset()
+        transport: Any = peer.transport
+        transport.abortConnection()
+        worker.served[0][1].pump()
         self.pump()
         self.assertEqual([each.connections for each in self.dispatch.workers], [{}, {}])
         self.assertEqual(self.events.calls, [])
 
     def test_requestGrew(self) -> None:
         """Told where it is much, not with each byte."""
-        peer = self.connect()
-        for size, known in ((16000, 0), (383, 0), (1, 16384), (16384, 32768)):
-            peer.transport.write(
-                (b"\1\0" + (1 << 19).to_bytes(4) if not known and size == 16000 else b"").ljust(size, b"\0")
-            )  # type: ignore[union-attr]  # it is connected
+        transport: Any = self.connect().transport
+        begin = b"\1\0" + (1 << 19).to_bytes(4)
+        for data, known in ((begin + bytes(15994), 0), (bytes(383), 0), (b"\0", 16384), (bytes(16384), 32768)):
+            transport.write(data)
             self.pump()
             self.assertEqual(self.dispatch.admission._bytes, known)
 
@@ -235,9 +239,11 @@ class ReloadTests(ServingTestCase):
 
     def test_noGood(self) -> None:
         given = attrs.evolve(Given({"config": "/x.toml"}), content=b"[limits]\nX = 1\n")
-        prepared = self.workers[0].link.prepare(given)
+        failures: list[Failure] = []
+        self.workers[0].link.prepare(given).addErrback(failures.append)
         self.pump()
-        self.assertIn("limits.X: no such setting", str(self.failureResultOf(prepared, ValueError).value))
+        self.assertEqual(failures[0].type, ValueError)
+        self.assertIn("limits.X: no such setting", failures[0].getErrorMessage())
 
     def test_told(self) -> None:
         """To stop, and to abort everything."""
@@ -246,5 +252,5 @@ class ReloadTests(ServingTestCase):
             worker.link.abortAll()
             worker.link.stop()
         self.pump()
-        self.assertTrue(peer.aborted)
+        self.assertIsNotNone(peer.lost)
         self.assertEqual(self.calls, ["stop", "stop"])

@@ -34,8 +34,18 @@ class FakePort(Port):
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 104)
 
-    def stopListening(self) -> Any:
+    def stopListening(self, connDone: Any = None) -> Any:
         self.stopped += 1
+
+
+class FakeListening:
+    """What listens in a way of its own."""
+
+    isStopped = False
+
+    def stopListening(self) -> None:
+        """Remember."""
+        self.isStopped = True
 
 
 class FakeEndpoint:
@@ -61,12 +71,13 @@ class SupervisorTestCase(SynchronousTestCase):
 
     def supervisor(self, *endpoints: Any, **options: Any) -> Supervisor:
         given = Given({"config": str(self.path), "workers": "2", **options})
+        listening: Any = endpoints or [FakeEndpoint()]
         setup, configuration = given.settle(self.clock)
         return Supervisor(
             given,
             setup,
             configuration,
-            endpoints=endpoints or [FakeEndpoint()],
+            endpoints=listening,
             tlsEndpoints=[],
             securityContext=None,
             start=self.startProcess,
@@ -126,7 +137,9 @@ class StartTests(SupervisorTestCase):
     def test_otherEndpoints(self) -> None:
         """What listens later, or on no port of the reactor's, takes one process."""
         self.assertRaises(OSError, self.supervisor(FakeEndpoint(Deferred())).privilegedStartService)
-        self.assertRaises(ValueError, self.supervisor(FakeEndpoint(succeed(object()))).privilegedStartService)
+        other = FakeListening()
+        self.assertRaises(ValueError, self.supervisor(FakeEndpoint(succeed(other))).privilegedStartService)
+        self.assertTrue(other.isStopped)
 
     def test_cannotStart(self) -> None:
         """All are ended, and it is told."""
@@ -191,7 +204,7 @@ class ReloadTests(SupervisorTestCase):
     def answer(self, said: list[Any], *answers: Any) -> None:
         """Answer the latest question to each worker."""
         for calls, answer in zip(said, answers, strict=True):
-            name, asked = calls[-1]
+            asked = calls[-1][1]
             asked.callback(answer)
 
     def test_all(self) -> None:
