@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.kills import Record, Sender, Store
 from benchmarks.requestor import templateOf
 from dcxtwisted import DCXACCEvents
-from dcxtwisted.wire.pdu import AssociateRJ
+from dcxtwisted.wire.pdu import AssociateRJ, ReleaseRP
 from tests.certificates import LOOPBACK as LOOPBACK_NAMES
 from tests.certificates import Files, pem, selfSigned
 from tests.loopback import DEADLINE, BlockingPeer, Program
@@ -60,12 +60,16 @@ class WorkersTestCase(TwistdTestCase):
         program.signal(signal.SIGTERM)
         self.assertEqual((program.status(), program.errors), (0, ""))
 
+    def until(self, condition: Any) -> None:
+        """Wait for a condition that threads or processes bring about."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
     def assertGone(self, pids: list[int]) -> None:
         """Fail where one of these processes does not end."""
-        deadline = time.monotonic() + DEADLINE
-        while any(Path(f"/proc/{pid}").exists() and _state(pid) != "Z" for pid in pids):
-            self.assertLess(time.monotonic(), deadline, "they live on")
-            time.sleep(0.02)
+        self.until(lambda: all(_state(pid) == "Z" for pid in pids))
 
 
 def _state(pid: int) -> str:
@@ -87,12 +91,17 @@ class ServingTests(WorkersTestCase):
         found = [name.partition("/")[0] for name in self.files()]
         self.assertEqual({pid: found.count(str(pid)) for pid in pids}, {pids[0]: 4, pids[1]: 4})
         for peer in peers:
-            peer.release()
-            peer.untilClosed()
+            self.release(peer)
         for number in (1, 2):
             program.waitFor(rf"factory#info\] worker {number}: association from .* released after .* 1 stored")
         self.end(program)
         self.assertGone(pids)
+
+    def release(self, peer: BlockingPeer) -> None:
+        """Release an association, and close."""
+        peer.release()
+        peer.until(lambda: ReleaseRP() in peer.received)
+        peer.close()
 
     def test_limitsAreOfAll(self) -> None:
         """Per AE title and in all; a place is free again when its association is over."""
@@ -103,8 +112,7 @@ class ServingTests(WorkersTestCase):
         self.assertEqual(self.rejection(port), LIMIT)
         self.peer(port, "OTHER")
         self.assertEqual(self.rejection(port, "THIRD"), LIMIT)
-        peers[0].release()
-        peers[0].untilClosed()
+        self.release(peers[0])
         self.peer(port)
         self.end(program)
 
@@ -165,7 +173,7 @@ class ServingTests(WorkersTestCase):
         for each in crowd:
             each.close()
         self.assertEqual(self.peer(port).storeAnd(dataSet("1.2.4"), "1.2.4"), 0)
-        self.assertLess(len(list(descriptors.iterdir())), before + 5)
+        self.until(lambda: len(list(descriptors.iterdir())) <= before)
         self.end(program)
 
 
@@ -199,13 +207,6 @@ class KillTests(WorkersTestCase):
         self.assertGreaterEqual(store.check(record), len(record.acknowledged))
         self.assertEqual(store.unfinished(), 0)
         self.assertGone([*pids, another])
-
-    def until(self, condition: Any) -> None:
-        """Wait for a condition that other threads bring about."""
-        deadline = time.monotonic() + DEADLINE
-        while not condition():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
 
     def test_noneIsUp(self) -> None:
         """Who comes while none is up waits for one, and is served."""
@@ -398,6 +399,8 @@ class TLSTests(WorkersTestCase):
                 peers.append(context.wrap_socket(peer.socket, server_hostname="localhost"))
                 self.addCleanup(peers[-1].close)
             certificates: list[Any] = [peer.getpeercert() for peer in peers]
+            for each in peers:
+                each.close()
             return [certificate["subject"][0][0][1] for certificate in certificates]
 
         self.assertEqual(shown(), ["first", "first"])
