@@ -48,6 +48,7 @@ class Receiver:
     :ivar configuration: what is in that file.
     :ivar isSerial: it serves one association after the other.
     :ivar isTLS: it is sent to over TLS.
+    :ivar workers: processes that it starts once it listens, and that stay.
     """
 
     command: tuple[str, ...]
@@ -55,15 +56,17 @@ class Receiver:
     configuration: str = ""
     isSerial: bool = False
     isTLS: bool = False
+    workers: int = 0
 
 
-def _ours(*options: str, port: str = "--port", isTLS: bool = False) -> Receiver:
+def _ours(*options: str, port: str = "--port", isTLS: bool = False, workers: int = 0) -> Receiver:
     return Receiver(
         (
             *(TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
             *(port, "tcp:{port}:interface=127.0.0.1", "--store-directory", "{directory}"),
         ),
         isTLS=isTLS,
+        workers=workers,
     )
 
 
@@ -104,6 +107,7 @@ def dcmtkProgram(name: str) -> str:
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
     "dcxtwisted-durable": _ours(),
+    "dcxtwisted-workers": _ours("--no-fsync", "--workers", "2", workers=2),
     "dcxtwisted-tls": _ours(
         "--no-fsync", "--tls-certificate", "{certificate}", "--tls-key", "{key}", port="--tls-port", isTLS=True
     ),
@@ -181,7 +185,8 @@ def measure(
     port = freePort()
     directory, command, environment = prepare(receiver, port, scratch)
     peaks: list[int] = []
-    with ReceiverProcess(command, port, scratch / "log", bounds.receiverCores, environment) as process:
+    log, cores = scratch / "log", bounds.receiverCores
+    with ReceiverProcess(command, port, log, cores, environment, receiver.workers) as process:
         # What happens once in a process is no part of its speed.
         warmUp = runLoad(port, size, 1, 10 if size < 4 << 20 else 1, tls=receiver.isTLS)
         count = bounds.countFor(size, associations)
@@ -267,6 +272,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="objects in a run [default: 5000, 1000 or 8, by their size]")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest run [default: %(default)s]")
     parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
+    parser.add_argument("--unpinned", action="store_true", help="receiver and sender share all cores")
     parser.add_argument("--baseline", default="storescp", help="what the ratios are over [default: %(default)s]")
     options = parser.parse_args()
     unknown = [name for name in options.receivers if name not in RECEIVERS]
@@ -299,7 +305,8 @@ def main() -> int:
     # So that receivers and directories go in that case too.
     signal.signal(signal.SIGTERM, _terminated)
     cores = sorted(os.sched_getaffinity(0))
-    pinned = ({cores[0]}, {cores[1]}) if len(cores) > 1 else (set[int](), set[int]())
+    isPinned = len(cores) > 1 and not options.unpinned
+    pinned = ({cores[0]}, {cores[1]}) if isPinned else (set[int](), set[int]())
     bounds = Bounds(options.count, options.seconds, *pinned)
     if bounds.senderCores:
         os.sched_setaffinity(0, bounds.senderCores)

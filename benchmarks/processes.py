@@ -41,17 +41,25 @@ class ReceiverProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], port: int, log: Path, cores: set[int], environment: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        cores: set[int],
+        environment: Mapping[str, str],
+        workers: int = 0,
     ) -> None:
         """
         :param log: takes what the receiver prints; its end is quoted when something goes wrong.
         :param cores: on which it and its children run; empty for any.
+        :param workers: children that it starts after it listens, and that stay.
         """
         self._command = command
         self.port = port
         self._log = log
         self._cores = cores
         self._environment = environment
+        self._expected = workers
         self._workers: set[int] = set()
 
     def __enter__(self) -> ReceiverProcess:
@@ -87,7 +95,7 @@ class ReceiverProcess:
     def _awaitListening(self) -> None:
         """Wait without connecting: to some receivers a connection without an association is a fault."""
         deadline = time.monotonic() + _START
-        while not _isListening(self.port):
+        while not _isListening(self.port) or len(_descendants(self.pid)) < self._expected:
             if self._process.poll() is not None:
                 raise ReceiverError(f"ended with {self._process.returncode} at the start{self._lastLines()}")
             if time.monotonic() > deadline:

@@ -17,6 +17,7 @@ of the package, from the bottom up:
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
 - ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
+- ``workers``, ``workerprocess``: several processes that serve together
 - ``testing``: acceptor and peer joined in memory, for tests of applications
 """
 

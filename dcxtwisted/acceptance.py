@@ -155,9 +155,33 @@ class Acceptance:
             self._reject(factory.admission.refuse(), "because as many wait to be asked for as may")
             return
         exceeded = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
+        if not isinstance(exceeded, Deferred):
+            self._admitted(exceeded, outcome, users)
+            return
+        # Another process answers.
+        deadline = Deadline(factory.clock, configuration.connectionEventDeadline)
+        self._asking = asking = deadline.of(exceeded, "the supervisor")
+        asking.addCallbacks(self._admittedLater, self._notAdmitted, callbackArgs=(outcome, users))
+
+    def _admittedLater(self, exceeded: AssociateRJ | None, outcome: Negotiated, users: Users | None) -> None:
+        self._asking = None
+        if self._isOver:
+            return
+        self._admitted(exceeded, outcome, users)
+        if self.answer is not None:
+            self._decided()
+
+    def _notAdmitted(self, failure: Failure) -> None:
+        self._asking = None
+        if not self._isOver:
+            self._reject(_EVENT_FAILED, "because the supervisor did not answer")
+            self._decided()
+
+    def _admitted(self, exceeded: AssociateRJ | None, outcome: Negotiated, users: Users | None) -> None:
         if exceeded is not None:
             self._reject(exceeded, "because a limit is reached")
             return
+        association = self.association
         association.acceptedContexts = outcome.contexts
         association.notAccepted = tuple(
             dict.fromkeys(name for ID, name in outcome.proposed.items() if ID not in outcome.contexts)

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -40,7 +40,7 @@ from dcxtwisted.security import SecurityContext, ServerSecurity
 from dcxtwisted.services.refusals import UNFIT_STATUSES, NextStatus
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
-from dcxtwisted.tls import SecureEndpoint
+from dcxtwisted.tls import SecureEndpoint, TLSFactory
 from dcxtwisted.transports import addressOf
 from dcxtwisted.users import Users
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
@@ -281,6 +281,22 @@ class DCXACC(Service):
         for association in self.associations:
             association.abort()
 
+    def abortAll(self) -> None:
+        """Abort every association and close every connection, now."""
+        self.factory.abortAll()
+
+    def factoryFor(self, isTLS: bool) -> IProtocolFactory:
+        """
+        Return what makes protocols for connections that were accepted elsewhere.
+
+        :param isTLS: they are to speak TLS, as C{SecurityContext} says.
+        """
+        if not isTLS:
+            return self.factory
+        if self._security is None:
+            raise ValueError("TLS takes a certificate: a security context that names it")
+        return TLSFactory(self._security, self.factory, self._clock, self.factory.admission.counts)
+
     def addReload(self, prepare: Callable[[], Callable[[], str]]) -> None:
         """
         Have something more read again by L{reload}.
@@ -298,8 +314,16 @@ class DCXACC(Service):
 
         :raise ValueError: something is no good, and all of it stays as it was.
         """
+        return self.prepareReload()()
+
+    def prepareReload(self) -> Callable[[], Sequence[str]]:
+        """
+        Read again what L{reload} does, changing nothing; what is returned puts it into effect.
+
+        :raise ValueError: something is no good.
+        """
         prepared = [prepare() for prepare in self._preparations]
-        return [said for use in prepared if (said := use())]
+        return lambda: [said for use in prepared if (said := use())]
 
     def _prepareSecurity(self) -> Callable[[], str]:
         return (lambda: "") if self._security is None else self._security.prepare()

@@ -5,7 +5,9 @@ Who may come in beside those who are there: the limits on connections and associ
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.wire.pdu import AssociateRJ
@@ -18,6 +20,23 @@ LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
 MOST_BYTES_OF_REQUESTS: Final = 32 * 1024 * 1024
 
 _Connection = TypeVar("_Connection")
+
+
+class Admits(Protocol[_Connection]):
+    """Says who may come in: L{Admission}, or what asks that of another process, which then answers later."""
+
+    counts: Counter[str]
+    limits: Configuration
+
+    def connectionMade(self, connection: _Connection, host: str) -> _Connection | None: ...
+    def requestGrew(self, connection: _Connection, size: int) -> _Connection | None: ...
+    def admit(
+        self, connection: _Connection, host: str, callingAETitle: str
+    ) -> AssociateRJ | Deferred[AssociateRJ | None] | None: ...
+    def refuse(self) -> AssociateRJ: ...
+    def accepted(self, connection: _Connection, calledAETitle: str) -> None: ...
+    def leave(self, connection: _Connection, isConnected: bool) -> None: ...
+    def connectionLost(self, connection: _Connection) -> None: ...
 
 
 class Admission(Generic[_Connection]):
@@ -93,6 +112,10 @@ class Admission(Generic[_Connection]):
         """Count an association that is too much, by a limit of whoever asks, and return the rejection."""
         self.counts["associations over a limit"] += 1
         return LOCAL_LIMIT_EXCEEDED
+
+    def accepted(self, connection: _Connection, calledAETitle: str) -> None:
+        """Count an association that is up."""
+        self.counts["associations accepted"] += 1
 
     def leave(self, connection: _Connection, isConnected: bool) -> None:
         """Whatever a connection was admitted for is over; nothing happens where it was not admitted."""

@@ -313,7 +313,7 @@ class AssociationProtocol(Protocol):
         makeProvider = self.factory.makeProvider if self.pull is None else self.pull.makeProvider
         self._provider = makeProvider(answer, association, self._sendResponse, self._woken)
         self.association = association
-        self.factory.accepted(association)
+        self.factory.accepted(self, association)
         self._core.send(answer.accept)
         self._watch.start()
         if self.pull is not None:

@@ -54,18 +54,29 @@ class ConfigurationFileError(ValueError):
 _STORAGE: Final = frozenset(field.name for field in attrs.fields(Storage))
 
 
-def readFile(path: str, reactor: Any) -> Setup:
+def contentOf(path: str) -> bytes:
+    """
+    Return what is in a file.
+
+    :raises ConfigurationFileError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigurationFileError([f"{path} cannot be read: {error.strerror}"]) from None
+
+
+def readFile(path: str, reactor: Any, read: bytes | None = None) -> Setup:
     """
     Return what a file says, all of it checked; paths in it are relative to its own directory.
 
     :param reactor: what endpoints would listen on.
+    :param read: what is in the file, where it was read already.
     :raises ConfigurationFileError: it cannot be read, or something in it is no good.
     """
     try:
-        with open(path, "rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise ConfigurationFileError([f"{path} cannot be read: {error.strerror}"]) from None
+        content = tomllib.loads((contentOf(path) if read is None else read).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationFileError([f"{path} is not TOML: {error}"]) from None
     reading = _Reading(os.path.dirname(os.path.abspath(path)), reactor)
@@ -185,8 +196,8 @@ class _Reading:
     # The sections
 
     def _listeners(self, listeners: Listeners, path: str) -> Listeners:
-        for name, ports in attrs.asdict(listeners).items():
-            for number, port in enumerate(ports, 1):
+        for name in ("ports", "tlsPorts"):
+            for number, port in enumerate(getattr(listeners, name), 1):
                 self._try(f"{path}.{name}[{number}]", lambda port=port: endpointFrom(self._reactor, port))  # type: ignore[misc]  # mypy knows no defaults of lambdas
         return listeners
 

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dcxtwisted.acceptance import Association
-from dcxtwisted.admission import Admission
+from dcxtwisted.admission import Admission, Admits
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.escaping import escaped
@@ -93,7 +93,7 @@ class AssociationFactory:
             configuration.operationsWindow,
             configuration.transferSyntaxPreference,
         )
-        self.admission: Admission[AssociationProtocol] = Admission(configuration)
+        self.admission: Admits[AssociationProtocol] = Admission(configuration)
         self.rules: Sequence[Rule] = ()
         self.users: Users | None = None
         self.entities: Mapping[str, IDCXACCEvents] = {}
@@ -162,10 +162,10 @@ class AssociationFactory:
             self.admission.counts["connections without a byte"] += 1
         self._goneOrEnded()
 
-    def accepted(self, association: Association) -> None:
+    def accepted(self, protocol: AssociationProtocol, association: Association) -> None:
         """An association is up."""
         self.associations.add(association)
-        self.admission.counts["associations accepted"] += 1
+        self.admission.accepted(protocol, association.calledAETitle)
 
     def rejected(
         self, protocol: AssociationProtocol, association: Association, rejection: AssociateRJ, why: str

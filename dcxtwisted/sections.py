@@ -14,6 +14,8 @@ from dcxtwisted.policy import Rule
 from dcxtwisted.users import Users
 
 DEFAULT_STORE: Final = "dicom-store"
+#: Far more than there are cores to make use of them.
+MOST_WORKERS: Final = 64
 
 #: The settings of ``Configuration``, by section.
 SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -54,10 +56,15 @@ SECTION_OF: Final = {name: section for section, names in SETTINGS.items() for na
 
 @attrs.frozen(kw_only=True)
 class Listeners:
-    """Where to listen."""
+    """
+    Where to listen.
+
+    :ivar workers: processes that serve what comes there; 1 for one that does all.
+    """
 
     ports: tuple[int | str, ...] = ()
     tlsPorts: tuple[int | str, ...] = ()
+    workers: int = attrs.field(default=1, validator=[attrs.validators.ge(1), attrs.validators.le(MOST_WORKERS)])
 
 
 @attrs.frozen(kw_only=True)

@@ -11,10 +11,10 @@ from typing import Any, Final
 import attrs
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import checkDirectory, readFile
+from dcxtwisted.configfile import checkDirectory, contentOf, readFile
 from dcxtwisted.configuration import Configuration, writtenSetting
 from dcxtwisted.endpoints import endpointFrom
-from dcxtwisted.sections import Application, Listeners, Setup, Storage, pathOf, restartsFor
+from dcxtwisted.sections import MOST_WORKERS, Application, Listeners, Setup, Storage, pathOf, restartsFor
 from dcxtwisted.stores.layout import Layout
 
 _TLS_OPTIONS: Final = {
@@ -33,6 +33,8 @@ class Given:
     :ivar options: those that were given, by name.
     :ivar tlsLists: of a ``SecurityContext``, what options give one by one.
     :ivar settings: of ``--set``.
+    :ivar directory: what relative paths are relative to; '' for wherever the process is.
+    :ivar content: what is in the file of ``--config``, where that was read for good; None to have it read each time.
     """
 
     options: Mapping[str, Any] = attrs.field(factory=dict)
@@ -40,6 +42,16 @@ class Given:
     tlsPorts: Sequence[str] = ()
     tlsLists: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     settings: Mapping[str, Any] = attrs.field(factory=dict)
+    directory: str = ""
+    content: bytes | None = None
+
+    def pinned(self) -> Given:
+        """
+        Return this with the file as it is now, whatever becomes of it.
+
+        :raises ValueError: it cannot be read.
+        """
+        return attrs.evolve(self, content=contentOf(self.options["config"])) if "config" in self.options else self
 
     def settle(self, reactor: Any) -> tuple[Setup, Configuration]:
         """
@@ -50,13 +62,14 @@ class Given:
         options = self.options
         for description in (*self.ports, *self.tlsPorts):
             endpointFrom(reactor, description)
-        setup = readFile(options["config"], reactor) if "config" in options else Setup()
+        setup = readFile(options["config"], reactor, self.content) if "config" in options else Setup()
         setup = attrs.evolve(
             setup,
             settings={**setup.settings, **self._settings()},
             listeners=Listeners(
                 ports=tuple(self.ports) or setup.listeners.ports,
                 tlsPorts=tuple(self.tlsPorts) or setup.listeners.tlsPorts,
+                workers=self._workers(setup.listeners.workers),
             ),
             storage=self._storage(setup.storage),
             application=Application(events=options.get("events", setup.application.events)),
@@ -71,6 +84,20 @@ class Given:
             raise ValueError(f"options for TLS without --tls-port{where}, which says where to speak it")
         return setup, Configuration(**setup.settings)
 
+    def _workers(self, workers: int) -> int:
+        given = self.options.get("workers")
+        if given is None:
+            return workers
+        if not str(given).isascii() or not str(given).isdecimal() or not 1 <= int(given) <= MOST_WORKERS:
+            raise ValueError(f"--workers takes a number of processes, 1 to {MOST_WORKERS}, not {given!r}")
+        return int(given)
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self.directory, path)
+
+    def _thumbprints(self, each: str) -> str:
+        return f"@{self._path(each[1:])}" if each.startswith("@") else each
+
     def _storage(self, storage: Storage) -> Storage:
         given = self.options
         if "store-directory" in given:
@@ -78,13 +105,14 @@ class Given:
             if not directory:
                 raise ValueError("--store-directory takes a directory, not ''")
             try:
-                checkDirectory(os.path.abspath(directory))
+                checkDirectory(os.path.abspath(self._path(directory)))
             except ValueError as error:
                 raise ValueError(f"--store-directory: {error}") from None
             storage = attrs.evolve(storage, directory=directory)
         if "layout" in given:
             Layout(given["layout"])
             storage = attrs.evolve(storage, layout=given["layout"])
+        storage = attrs.evolve(storage, directory=self._path(storage.directory))
         return attrs.evolve(storage, durable=False) if "no-fsync" in given else storage
 
     def _settings(self) -> Mapping[str, Any]:
@@ -104,20 +132,25 @@ class Given:
         given = {name: self.options[option] for name, option in _TLS_OPTIONS.items() if option in self.options}
         if "requireClientCertificate" in given:
             given["requireClientCertificate"] = True
-        return given | {name: tuple(values) for name, values in self.tlsLists.items() if values}
+        given |= {name: self._path(given[name]) for name in ("certificate", "key") if name in given}
+        for name, values in self.tlsLists.items():
+            if values:
+                path = self._thumbprints if name == "acceptedThumbprints" else self._path
+                given[name] = tuple(map(path, values))
+        return given
 
 
 class Reload:
     """
     Prepares what a listener goes by from a reload on, for C{DCXACC.addReload}.
 
-    :param given: reads the file.
+    :ivar given: reads the file; can be set.
     :param setup: what the listener was made of.
     """
 
     def __init__(self, listener: DCXACC, given: Given, setup: Setup, reactor: Any) -> None:
         self._listener = listener
-        self._given = given
+        self.given = given
         self._setup = setup
         self._reactor = reactor
 
@@ -127,7 +160,7 @@ class Reload:
 
         :raises ValueError: something is no good.
         """
-        setup, configuration = self._given.settle(self._reactor)
+        setup, configuration = self.given.settle(self._reactor)
         return lambda: self._use(setup, configuration)
 
     def _use(self, setup: Setup, configuration: Configuration) -> str:

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
@@ -23,12 +23,13 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import ConfigurationFileError
+from dcxtwisted.configfile import ConfigurationFileError, callableNamed
 from dcxtwisted.configuration import (
     DEFAULT_AE_TITLE,
     DEFAULT_LAYOUT,
@@ -41,10 +42,12 @@ from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.entities import ApplicationEntity, checkDistinct
 from dcxtwisted.events import DCXACCEvents
 from dcxtwisted.interfaces import IDCXACCEvents
-from dcxtwisted.sections import DEFAULT_STORE, Setup
+from dcxtwisted.sections import DEFAULT_STORE, MOST_WORKERS, Setup
 from dcxtwisted.security import PROFILES, SecurityContext
 from dcxtwisted.setups import Given, Reload
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES
+from dcxtwisted.workers.processes import Starter, awaitStarted
+from dcxtwisted.workers.supervisor import Supervisor
 
 _log = Logger()
 
@@ -89,6 +92,12 @@ class Options(usage.Options):
             + f". [default: {DEFAULT_LAYOUT}]",
         ],
         ["max-pdu", None, None, "Largest P-DATA-TF body asked of peers, in bytes; 0 for no limit. [default: 131072]"],
+        [
+            "workers",
+            None,
+            None,
+            f"Processes that serve what comes; 1 to {MOST_WORKERS}, about one for each core. [default: 1]",
+        ],
         ["events", None, None, "Dotted name of a callable that returns an IDCXACCEvents provider."],
         ["tls-certificate", None, None, "PEM file: the certificate to show, and those up to its CA behind it."],
         ["tls-key", None, None, "PEM file: the key of the certificate. [default: the file of --tls-certificate]"],
@@ -116,6 +125,7 @@ class Options(usage.Options):
         self.tlsDescriptions: list[str] = []
         self.tlsLists: dict[str, list[str]] = {name: [] for name in _TLS_LISTS}
         self.settings: dict[str, Any] = {}
+        self.ports: Sequence[int | str] = ()
         self.endpoints: list[IStreamServerEndpoint] = []
         self.tlsEndpoints: list[IStreamServerEndpoint] = []
         self.securityContext: SecurityContext | None = None
@@ -178,34 +188,45 @@ class Options(usage.Options):
             # Wherever the process goes before it is read again.
             self["config"] = os.path.abspath(self["config"])
         options = {name: value for name, value in self.items() if value not in (None, 0)}
-        self.given = Given(options, self.descriptions, self.tlsDescriptions, self.tlsLists, self.settings)
-        self.setup, self.configuration = self.given.settle(reactor)
+        given = Given(options, self.descriptions, self.tlsDescriptions, self.tlsLists, self.settings)
+        self.settle(given, reactor, isWorker=False)
+        for name in ("ae-title", "store-directory", "layout", "tls-profile"):
+            self[name] = self[name] or _DEFAULTS[name]
+
+    def settle(self, given: Given, reactor: Any, isWorker: bool) -> None:
+        """
+        Read and check all that was said, and make what a listener is made of.
+
+        :param isWorker: a supervisor has said it already; it leaves the providers of events to its workers.
+        :raises ValueError: something is no good.
+        """
+        self.given = given
+        self.setup, self.configuration = given.settle(reactor)
         setup = self.setup
+        makesProviders = isWorker or setup.listeners.workers == 1 or bool(self["check"])
         # Who asks for TLS alone gets no port without it.
-        ports = setup.listeners.ports or (() if setup.listeners.tlsPorts else (DEFAULT_PORT,))
-        self.endpoints = [endpointFrom(reactor, port) for port in ports]
+        self.ports = setup.listeners.ports or (() if setup.listeners.tlsPorts else (DEFAULT_PORT,))
+        self.endpoints = [endpointFrom(reactor, port) for port in self.ports]
         self.tlsEndpoints = [endpointFrom(reactor, port) for port in setup.listeners.tlsPorts]
         if setup.tls:
             self.securityContext = SecurityContext(**setup.tls)
             self.securityContext.check()
         if setup.application.events or any(entity.events for entity in setup.entities):
-            _useMonotonicClock(reactor)  # the providers may set timers
-        if setup.application.events or self["events"] is not None:
-            self.provider = _eventsFrom(
-                "--events" if self["events"] is not None else "application.events:", setup.application.events
-            )
+            useMonotonicClock(reactor)  # the providers may set timers
+        make = _eventsFrom if makesProviders else _noEventsYet
+        if setup.application.events or "events" in given.options:
+            where = "--events" if "events" in given.options else "application.events:"
+            self.provider = make(where, setup.application.events)
         self.entities = [
             ApplicationEntity(
                 AETitle=entity.AETitle,
                 storeDirectory=entity.directory,
                 layout=entity.layout,
-                events=_eventsFrom(f"entities[{number}].events:", entity.events) if entity.events else None,
+                events=make(f"entities[{number}].events:", entity.events) if entity.events else None,
             )
             for number, entity in enumerate(setup.entities, 1)
         ]
         checkDistinct(self.configuration.AETitle, setup.storage.directory, self.entities)
-        for name in ("ae-title", "store-directory", "layout", "tls-profile"):
-            self[name] = self[name] or _DEFAULTS[name]
 
 
 def _eventsFrom(where: str, name: str) -> IDCXACCEvents:
@@ -221,6 +242,13 @@ def _eventsFrom(where: str, name: str) -> IDCXACCEvents:
     return provider  # type: ignore[no-any-return]  # verified just now
 
 
+def _noEventsYet(where: str, name: str) -> None:
+    try:
+        callableNamed(name)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from None
+
+
 def _fail(*messages: str) -> NoReturn:
     for message in messages:
         _tell(message, sys.stderr)
@@ -234,7 +262,7 @@ def _tell(message: str, stream: TextIO | None) -> None:
 class ListenerService(MultiService):
     """The listener with what concerns the process: descriptors, clock, signals, and the lines at the start."""
 
-    def __init__(self, listener: DCXACC, reactor: Any) -> None:
+    def __init__(self, listener: DCXACC | Supervisor, reactor: Any) -> None:
         super().__init__()
         listener.setServiceParent(self)
         self._listener = listener
@@ -246,7 +274,7 @@ class ListenerService(MultiService):
         """Prepare the process, then listen."""
         _raiseDescriptorLimit()
         # Before the first timer: a clock that is set must not cut deadlines short.
-        _useMonotonicClock(self._reactor)
+        useMonotonicClock(self._reactor)
         _inOneLine(super().privilegedStartService)
 
     def startService(self) -> None:
@@ -288,8 +316,14 @@ class ListenerService(MultiService):
         """As any service's, but it does come to an end: at the last the process is left as it stands."""
         seconds = self._listener.configuration.stopDeadline + _LAST_GRACE
         lastResort = self._lastResort = self._reactor.callLater(seconds, self._leave)
-        stopped: Deferred[object] = maybeDeferred(super().stopService)
-        return stopped.addBoth(_notNeeded, lastResort)
+        stopped: Deferred[Any] = maybeDeferred(super().stopService)
+        ended: Deferred[object] = stopped.addCallback(self._haveEnded)
+        return ended.addBoth(_notNeeded, lastResort)
+
+    def _haveEnded(self, results: Sequence[tuple[bool, Any]]) -> None:
+        for isGood, result in results:
+            if not isGood and result.check(ChildProcessError):
+                self._leave()
 
     def _leave(self) -> NoReturn:
         # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
@@ -310,11 +344,15 @@ class ListenerService(MultiService):
 
     def reload(self) -> None:
         """Read again what can change without a restart, and tell of it; what is no good leaves all as it was."""
-        try:
-            changes = self._listener.reload()
-        except ValueError as error:
-            _log.error("not reloaded, everything stays as it was: {error}", error=error)
-            return
+        reloading: Deferred[Sequence[str]] = maybeDeferred(self._listener.reload)
+        reloading.addCallbacks(self._reloaded, self._notReloaded)
+        reloading.addErrback(lambda failure: _log.failure("reloading failed", failure))
+
+    def _notReloaded(self, failure: Failure) -> None:
+        failure.trap(ValueError)
+        _log.error("not reloaded, everything stays as it was: {error}", error=failure.value)
+
+    def _reloaded(self, changes: Sequence[str]) -> None:
         for change in changes:
             _log.info("reloaded: {change}", change=change)
         if not changes:
@@ -330,12 +368,12 @@ class ListenerService(MultiService):
                 pass  # the application stops already
             return
         _log.info("{name} again: aborting", name=name)
-        self._listener.factory.abortAll()
+        self._listener.abortAll()
         if self._lastResort is not None and self._lastResort.active():
             self._lastResort.reset(_LAST_GRACE)
 
 
-def _access(listener: DCXACC) -> str:
+def _access(listener: DCXACC | Supervisor) -> str:
     """Return who may come in, in a line."""
     users = listener.users
     who = "everyone who can connect" if users is None or not users.required else "every confirmed user"
@@ -343,7 +381,7 @@ def _access(listener: DCXACC) -> str:
         return (
             f"access rules: {len(listener.policy)}, the first that matches decides; where none does, nobody may store"
         )
-    if type(listener.events) is DCXACCEvents:
+    if type(listener.events) is DCXACCEvents or listener.events == "":
         return f"no access rules are set: {who} may store"
     return "no access rules are set: OnConnection alone decides who may store"
 
@@ -370,7 +408,8 @@ def _notNeeded(result: object, lastResort: IDelayedCall) -> object:
     return result
 
 
-def _useMonotonicClock(reactor: Any) -> None:
+def useMonotonicClock(reactor: Any) -> None:
+    """Have timers go by a clock that nobody sets."""
     reactor.seconds = time.monotonic
 
 
@@ -387,22 +426,48 @@ def makeService(options: Options) -> IService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # twistd has installed the one it was asked for
 
+    if options.setup.listeners.workers > 1:
+        return ListenerService(_supervisorFrom(options, reactor), reactor)
+    listener = listenerFrom(options, reactor, options.endpoints, options.tlsEndpoints)
+    if options["config"]:
+        listener.addReload(Reload(listener, options.given, options.setup, reactor).prepare)
+    service: IService = ListenerService(listener, reactor)
+    return service
+
+
+def listenerFrom(
+    options: Options,
+    reactor: Any,
+    endpoints: Sequence[IStreamServerEndpoint] = (),
+    tlsEndpoints: Sequence[IStreamServerEndpoint] = (),
+) -> DCXACC:
+    """Return the listener that options make."""
     setup = options.setup
-    listener = DCXACC(
-        options.endpoints,
+    return DCXACC(
+        endpoints,
         options.provider,
         storeDirectory=setup.storage.directory,
         layout=setup.storage.layout,
         durable=setup.storage.durable,
         configuration=options.configuration,
-        tlsEndpoints=options.tlsEndpoints,
+        tlsEndpoints=tlsEndpoints,
         securityContext=options.securityContext,
         entities=options.entities,
         policy=setup.policy,
         users=setup.users,
         reactor=reactor,
     )
-    if options["config"]:
-        listener.addReload(Reload(listener, options.given, setup, reactor).prepare)
-    service: IService = ListenerService(listener, reactor)
-    return service
+
+
+def _supervisorFrom(options: Options, reactor: Any) -> Supervisor:
+    return Supervisor(
+        options.given,
+        options.setup,
+        options.configuration,
+        endpoints=options.endpoints,
+        tlsEndpoints=options.tlsEndpoints,
+        securityContext=options.securityContext,
+        start=Starter(reactor).start,
+        awaitStarted=awaitStarted,
+        reactor=reactor,
+    )

@@ -233,6 +233,8 @@ class ErrorTests(FileTestCase):
             ("[storage]\nduplicates = []", "storage.duplicates: takes 'keep-both' or"),
             ("[storage]\ndirectory = ''", "storage.directory: "),
             ("[storage]\ndirectory = 'test.toml/store'", "storage.directory: "),
+            ("[listeners]\nworkers = 0", "listeners.workers: "),
+            ("[listeners]\nworkers = '2'", "listeners.workers: takes a whole number, not '2'"),
             ("[storage]\nlayout = '{Nonsense}'", "storage.layout: "),
             ("[storage]\ndirectry = 'x'", "storage.directry: no such setting, is it directory?"),
             ("[listeners]\nports = 104", "listeners.ports: takes a list of port numbers and endpoint strings, not 104"),

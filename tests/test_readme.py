@@ -26,6 +26,7 @@ from dcxtwisted.checks import Check
 from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.part10 import dataSetOffset
+from dcxtwisted.sections import Listeners
 from dcxtwisted.tap import Options
 from tests.interop.dcmtk import requireProgram
 from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
@@ -291,6 +292,7 @@ class OptionsTests(SynchronousTestCase):
         # Given where they are used.
         actual["port"] = "11112"
         actual["max-pdu"] = str(Configuration().maximumLength)
+        actual["workers"] = str(Listeners().workers)
         self.assertEqual(documented, actual)
         (endpoint,) = options.endpoints
         assert isinstance(endpoint, PortEndpoint)

@@ -141,6 +141,7 @@ class OptionsTests(SynchronousTestCase):
                 ("--tls-profile=", "Versions"),
                 ("--tls-require-client-certificate", "Let"),
                 ("--version", "Display"),
+                ("--workers=", "Processes"),
             ],
         )
         for default in (
@@ -183,8 +184,10 @@ class OptionsTests(SynchronousTestCase):
                 "tls-key": None,
                 "tls-profile": "bcp195",
                 "tls-require-client-certificate": 0,
+                "workers": None,
             },
         )
+        self.assertEqual(options.setup.listeners.workers, 1)
         self.assertEqual((options.tlsEndpoints, options.securityContext), ([], None))
         self.assertEqual(options.configuration, Configuration())
         (endpoint,) = options.endpoints
@@ -212,6 +215,19 @@ class OptionsTests(SynchronousTestCase):
     def test_badSettings(self) -> None:
         self.assertEqual(self.refused("--set", "ARTIM=soon"), "--set: ARTIM takes a number, not 'soon'")
         self.assertEqual(self.refused("--set", "ARTIM=0"), "'ARTIM' must be > 0.0: 0.0")
+
+    def test_workers(self) -> None:
+        """Several leave it to each worker to make a provider; its name is looked at."""
+        options = self.parse("--workers", "2", "--events", "tests.test_tap.failing")
+        self.assertEqual((options.setup.listeners.workers, options.provider), (2, None))
+        for value in ("0", "65", "-1", "two", "", "1.5", "\u00b2"):
+            self.assertEqual(
+                self.refused("--workers", value), f"--workers takes a number of processes, 1 to 64, not {value!r}"
+            )
+        said = self.refused("--workers", "2", "--events", "missing")
+        self.assertEqual(said, "--events missing: ModuleNotFound: No module named 'missing'")
+        said = self.refused("--check", "--workers", "2", "--events", "tests.test_tap.failing")
+        self.assertTrue(said.startswith("--events tests.test_tap.failing: FileNotFoundError: "), said)
 
     def test_badPort(self) -> None:
         self.assertEqual(self.refused("--port", "70000"), "a port number is 0 to 65535, not 70000")
