@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from dcxtwisted.errors import SecurityError
+from dcxtwisted.reading import readWhole
 
 _T = TypeVar("_T")
 
@@ -39,8 +40,7 @@ _CONTENTS: Final = {"CERTIFICATE": "certificate", "PRIVATE KEY": "private key", 
 
 def _read(path: str, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return readWhole(path)[0]
     except OSError as error:
         raise SecurityError(f"{what} {path}: {error.strerror or error}") from error
 

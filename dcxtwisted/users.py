@@ -5,7 +5,6 @@ Users and how they are confirmed: user identities (PS3.7 D.3.3.7) as credentials
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer, providedBy
 
+from dcxtwisted.reading import readWhole
 from dcxtwisted.wire.items import UserIdentityRequest
 
 _log = Logger()
@@ -179,12 +179,12 @@ def passwordsFrom(path: str) -> Passwords:
     """
     passwords: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o007:
-                raise ValueError(f"{path} is open to everyone: chmod o= keeps passwords to those who need them")
-            lines = file.read().splitlines()
+        content, mode = readWhole(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & 0o007:
+        raise ValueError(f"{path} is open to everyone: chmod o= keeps passwords to those who need them")
+    lines = content.splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith(b"#"):
             continue
