@@ -21,6 +21,9 @@ from dcxtwisted.reading import readWhole
 
 _T = TypeVar("_T")
 
+# Characters of a subject in a log line. A client may show one of 90,000, again and again.
+_LONGEST: Final = 256
+
 #: A key that a listener may have.
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -104,9 +107,11 @@ def readKey(path: str) -> PrivateKey:
 
 
 def nameOf(certificate: x509.Certificate) -> str:
-    """Return what a certificate is called, for a log line: its subject, quoted, or its serial number."""
+    """Return what a certificate is called, for a log line: its subject, quoted, not over long, or its serial number."""
     subject = subjectOf(certificate)
-    return ascii(subject) if subject else f"number {certificate.serial_number:x}"
+    if not subject:
+        return f"number {certificate.serial_number:x}"[:_LONGEST]
+    return ascii(subject) if len(subject) <= _LONGEST else f"{subject[:_LONGEST]!a}... ({len(subject)} characters)"
 
 
 def subjectOf(certificate: x509.Certificate) -> str:
