@@ -17,8 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from dcxtwisted.errors import SecurityError
+from dcxtwisted.reading import readWhole
 
 _T = TypeVar("_T")
+
+# Characters of a subject in a log line. A client may show one of 90,000, again and again.
+_LONGEST: Final = 256
 
 #: A key that a listener may have.
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -39,8 +43,7 @@ _CONTENTS: Final = {"CERTIFICATE": "certificate", "PRIVATE KEY": "private key", 
 
 def _read(path: str, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return readWhole(path)[0]
     except OSError as error:
         raise SecurityError(f"{what} {path}: {error.strerror or error}") from error
 
@@ -104,9 +107,11 @@ def readKey(path: str) -> PrivateKey:
 
 
 def nameOf(certificate: x509.Certificate) -> str:
-    """Return what a certificate is called, for a log line: its subject, quoted, or its serial number."""
+    """Return what a certificate is called, for a log line: its subject, quoted, not over long, or its serial number."""
     subject = subjectOf(certificate)
-    return ascii(subject) if subject else f"number {certificate.serial_number:x}"
+    if not subject:
+        return f"number {certificate.serial_number:x}"[:_LONGEST]
+    return ascii(subject) if len(subject) <= _LONGEST else f"{subject[:_LONGEST]!a}... ({len(subject)} characters)"
 
 
 def subjectOf(certificate: x509.Certificate) -> str:

@@ -8,19 +8,30 @@ Plain ``tomllib`` and the validators that the settings have: a library that stru
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import Enum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.python.reflect import namedAny
 
+from dcxtwisted.certificates import (
+    readCertificates,
+    readKey,
+    readRevocationLists,
+    readThumbprints,
+    readTrusted,
+)
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
+from dcxtwisted.reading import readWhole
 from dcxtwisted.sections import (
     SECTION_OF,
     SETTINGS,
@@ -51,6 +62,9 @@ class ConfigurationFileError(ValueError):
         self.errors = errors
 
 
+# A key that TOML takes without quotes.
+_BARE: Final = re.compile("[A-Za-z0-9_-]+")
+
 _STORAGE: Final = frozenset(field.name for field in attrs.fields(Storage))
 
 
@@ -61,8 +75,7 @@ def contentOf(path: str) -> bytes:
     :raises ConfigurationFileError: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return readWhole(path)[0]
     except OSError as error:
         raise ConfigurationFileError([f"{path} cannot be read: {error.strerror}"]) from None
 
@@ -76,8 +89,14 @@ def readFile(path: str, reactor: Any, read: bytes | None = None) -> Setup:
     :raises ConfigurationFileError: it cannot be read, or something in it is no good.
     """
     try:
-        content = tomllib.loads((contentOf(path) if read is None else read).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # What some editors put in front of UTF-8 is none of TOML's.
+        content = tomllib.loads((contentOf(path) if read is None else read).decode("utf-8-sig"))
+    except RecursionError:
+        raise ConfigurationFileError([f"{path} is not TOML: it is nested too deeply"]) from None
+    except ConfigurationFileError:
+        raise
+    except ValueError as error:
+        # tomllib's own, the decoder's, or int's, which takes no more than 4,300 digits.
         raise ConfigurationFileError([f"{path} is not TOML: {error}"]) from None
     reading = _Reading(os.path.dirname(os.path.abspath(path)), reactor)
     setup = reading.setup(content)
@@ -98,7 +117,7 @@ class _Reading:
         known = {*SETTINGS, *(field.name for field in attrs.fields(Setup) if field.name != "settings")}
         for name in content:
             if name not in known:
-                self._error(name, f"no such section{_meant(name, known)}")
+                self._error(_written(name), f"no such section{_meant(name, known)}")
         sections = {name: self._table(content.get(name, {}), name) for name in known - {"policy", "entities"}}
         storage = {name: value for name, value in sections["storage"].items() if name in _STORAGE}
         if storage.get("directory") and isinstance(storage["directory"], str):
@@ -114,6 +133,7 @@ class _Reading:
             "users": self._made(UsersSection, sections["users"], "users", self._users) if "users" in content else None,
             "entities": self._several(EntitySection, content.get("entities", []), "entities", self._entity),
         }
+        self._checkDistinct(parts["entities"])
         return None if self.errors else Setup(**parts)
 
     def _error(self, path: str, text: object) -> None:
@@ -144,7 +164,7 @@ class _Reading:
         byName = {field.name: field for field in fields}
         values: dict[str, Any] = {}
         for name, given in table.items():
-            where = f"{path}.{name}"
+            where = f"{path}.{_written(name)}"
             if name in byName:
                 try:
                     values[name] = _value(byName[name], given)
@@ -220,6 +240,15 @@ class _Reading:
             self._try(f"{path}.events", lambda: callableNamed(entity.events))
         return attrs.evolve(entity, directory=self._path(entity.directory))
 
+    def _checkDistinct(self, entities: Sequence[EntitySection | None]) -> None:
+        for name in ("AETitle", "directory"):
+            first: dict[str, int] = {}
+            for number, entity in enumerate(entities, 1):
+                if entity is not None:
+                    value = getattr(entity, name)
+                    if first.setdefault(value, number) != number:
+                        self._error(f"entities[{number}].{name}", f"{value!r} is that of entities[{first[value]}]")
+
     def _tls(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
         given = self._values(attrs.fields(SecurityContext), table, "tls")
         for name in ("certificate", "key"):
@@ -234,9 +263,29 @@ class _Reading:
             )
         if "certificate" not in table:
             self._error("tls", "certificate is missing")
-        elif len(given) == len(table):
+        if self._areReadable(given) and len(given) == len(table) and "certificate" in table:
+            # Whether they fit each other.
             self._try("tls", lambda: SecurityContext(**given).check())
         return given
+
+    def _areReadable(self, given: Mapping[str, Any]) -> bool:
+        before = len(self.errors)
+        now = datetime.now(UTC)
+        readers: Mapping[str, Callable[[str], object]] = {
+            "certificate": lambda path: readCertificates(path, "certificate"),
+            "key": readKey,
+            "trusted": lambda path: readTrusted([path], now),
+            "revocationLists": readRevocationLists,
+            "acceptedThumbprints": lambda text: readThumbprints([text]),
+        }
+        for name, read in readers.items():
+            value = given.get(name) or ()
+            if isinstance(value, str):
+                self._try(f"tls.{name}", partial(read, value))
+            else:
+                for number, each in enumerate(value, 1):
+                    self._try(f"tls.{name}[{number}]", partial(read, each))
+        return len(self.errors) == before
 
     def _users(self, section: UsersSection, path: str) -> Users:
         checkers: list[ICredentialsChecker] = []
@@ -287,6 +336,11 @@ def _checkerFrom(name: str) -> ICredentialsChecker:
     if not ICredentialsChecker.providedBy(checker):
         raise ValueError(f"{name} returns no ICredentialsChecker")
     return checker
+
+
+def _written(key: str) -> str:
+    """Return a key as TOML has it, on one line."""
+    return key if _BARE.fullmatch(key) else ascii(key)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

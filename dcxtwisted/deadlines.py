@@ -116,7 +116,14 @@ class _Wait(Generic[_T]):
         self._waits.discard(self)
         if self._call.active():
             self._call.cancel()
+            self._cancelAwaited()
+
+    def _cancelAwaited(self) -> None:
+        try:
             self._awaited.cancel()
+        except Exception:
+            # A canceller is code of others; what is given up here has more to be done than that.
+            _log.failure("{what} could not be cancelled", what=self._what)
 
     def end(self) -> None:
         """Have the deadline pass now."""
@@ -127,12 +134,10 @@ class _Wait(Generic[_T]):
     def _passed(self) -> None:
         self._waits.discard(self)
         self._isOver = True
-        try:
-            self._awaited.cancel()
-        finally:
-            # What is cancelled may be code of the application, and have all of it cancelled.
-            if not self.told.called:
-                self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
+        self._cancelAwaited()
+        # What is cancelled may be code of the application, and have all of it cancelled.
+        if not self.told.called:
+            self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
 
     def _fired(self, result: _T | Failure) -> None:
         self._waits.discard(self)

@@ -50,10 +50,15 @@ def checkDistinct(AETitle: str, storeDirectory: str, entities: Sequence[Applicat
 
     :raises ValueError: two have the same.
     """
-    if len({AETitle.strip(), *(entity.AETitle for entity in entities)}) <= len(entities):
-        raise ValueError("an AE title is there twice")
-    if len({abspath(storeDirectory), *(abspath(entity.storeDirectory) for entity in entities)}) <= len(entities):
-        raise ValueError("two AE titles have the same store directory")
+    titles, directories = {AETitle.strip()}, {abspath(storeDirectory)}
+    for entity in entities:
+        directory = abspath(entity.storeDirectory)
+        if entity.AETitle in titles:
+            raise ValueError(f"an AE title is there twice: {entity.AETitle!r}")
+        if directory in directories:
+            raise ValueError(f"two AE titles have the same store directory: {directory!r}")
+        titles.add(entity.AETitle)
+        directories.add(directory)
 
 
 class Served:

@@ -5,7 +5,7 @@ Who may come in, and for what: rules over what is known of a peer, and a pure fu
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
@@ -23,6 +23,7 @@ REFUSED: Final = AssociateRJ(1, 1, 1)
 # By source, the reasons that PS3.8 table 9-21 has.
 _REASONS: Final = {1: (1, 2, 3, 7), 2: (1, 2), 3: (1, 2)}
 _THUMBPRINT: Final = re.compile("[0-9a-f]{64}")
+_UNITS: Final = re.compile(r"\\.|.", re.DOTALL)
 
 
 class ServiceName(Enum):
@@ -77,10 +78,16 @@ def _networks(given: Collection[str | Network]) -> tuple[Network, ...]:
     networks = []
     for network in given:
         try:
-            networks.append(ip_network(network))
+            networks.append(_unmapped(ip_network(network)))
         except ValueError as error:
             raise ValueError(f"not a network, as 192.0.2.0/24 or 2001:db8::/32: {error}") from None
     return tuple(networks)
+
+
+def _unmapped(network: Network) -> Network:
+    """Return a network of IPv4 within IPv6 in IPv4 form, as C{addressFrom} has the addresses."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None or network.prefixlen < 96 else ip_network((mapped, network.prefixlen - 96))
 
 
 def _services(given: Collection[str | ServiceName]) -> frozenset[ServiceName]:
@@ -109,8 +116,9 @@ class Rule:
     :ivar calledAETitles: what it calls this side.
     :ivar networks: those of its address, as '192.0.2.0/24', '192.0.2.7' or '2001:db8::/32'. No peer without an IP
         address (a UNIX socket) is in one.
-    :ivar TLSSubjects: the subject of its certificate (RFC 4514). A connection without TLS, or without a certificate of
-        the peer, never matches; these too:
+    :ivar TLSSubjects: the subject of its certificate (RFC 4514). What is escaped there is one character: '*,O=Hospital'
+        is about the attribute O, and not about a name that has a comma in it. A connection without TLS, or without a
+        certificate of the peer, never matches; these too:
     :ivar TLSThumbprints: the SHA-256 thumbprint of its certificate, with colons or without.
     :ivar users: the user that a checker has confirmed; '*' for any that it has.
     :ivar services: what the rule is about; a peer that wants something else too goes on to the next rule for that.
@@ -133,7 +141,7 @@ class Rule:
             _isOneOf(facts.callingAETitle, self.callingAETitles)
             and _isOneOf(facts.calledAETitle, self.calledAETitles)
             and _isIn(facts.address, self.networks)
-            and _isOneOf(facts.TLSSubject, self.TLSSubjects)
+            and _isOneOf(facts.TLSSubject, self.TLSSubjects, _unitsOf)
             and (not self.TLSThumbprints or facts.TLSThumbprint in self.TLSThumbprints)
             and _isOneOf(facts.user, self.users)
         )
@@ -221,12 +229,17 @@ def _isIn(address: Address | None, networks: tuple[Network, ...]) -> bool:
     return not networks or (address is not None and any(address in network for network in networks))
 
 
-def _isOneOf(text: str, patterns: tuple[str, ...]) -> bool:
+def _isOneOf(text: str, patterns: tuple[str, ...], unitsOf: Callable[[str], Sequence[str]] = str) -> bool:
     # An empty text is something not known: not even '*' stands for it.
-    return not patterns or (bool(text) and any(_matches(text, pattern) for pattern in patterns))
+    return not patterns or (bool(text) and any(_matches(unitsOf(text), unitsOf(pattern)) for pattern in patterns))
 
 
-def _matches(text: str, pattern: str) -> bool:
+def _unitsOf(subject: str) -> Sequence[str]:
+    """Return the characters of a subject, an escaped one as one: no pattern takes a comma in a name for its end."""
+    return _UNITS.findall(subject)
+
+
+def _matches(text: Sequence[str], pattern: Sequence[str]) -> bool:
     """
     True where C{*} and C{?} of the pattern can stand for what the text has there.
 
@@ -246,4 +259,4 @@ def _matches(text: str, pattern: str) -> bool:
             at, place = resumed, star + 1
         else:
             return False
-    return not pattern[place:].strip("*")
+    return all(rest == "*" for rest in pattern[place:])

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import checkDirectory, contentOf, readFile
+from dcxtwisted.configfile import ConfigurationFileError, checkDirectory, contentOf, readFile
 from dcxtwisted.configuration import Configuration, writtenSetting
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.sections import MOST_WORKERS, Application, Listeners, Setup, Storage, pathOf, restartsFor
@@ -161,6 +161,14 @@ class Reload:
         :raises ValueError: something is no good.
         """
         setup, configuration = self.given.settle(self._reactor)
+        # Read while it is written, a file may be all that an editor has emptied, and good TOML.
+        errors = []
+        if self._listener.policy and not setup.policy:
+            errors.append("policy: no rule is left, which lets everyone in; a rule with allow = true alone says so")
+        if self._listener.users is not None and setup.users is None:
+            errors.append("users: nobody is left who confirms users; that takes a restart")
+        if errors:
+            raise ConfigurationFileError(errors)
         return lambda: self._use(setup, configuration)
 
     def _use(self, setup: Setup, configuration: Configuration) -> str:
@@ -171,9 +179,7 @@ class Reload:
         changed = [f"{pathOf(name)} = {writtenSetting(getattr(now, name))}" for name in before.differences(now)]
         if tuple(listener.policy) != setup.policy:
             listener.policy = setup.policy
-            changed.append(
-                f"policy ({_counted(len(setup.policy))})" if setup.policy else "no policy: everyone may come"
-            )
+            changed.append(f"policy ({_counted(len(setup.policy))})")
         if listener.users != setup.users:
             listener.users = setup.users
             changed.append("users")

@@ -68,24 +68,24 @@ def _reasonIn(error: SSL.Error) -> str:
     return str(queue[0][2]) if queue else "TLS failed"
 
 
-def _diagnosis(first: bytes, isOurs: bool, error: object, refusal: object) -> str:
+def _diagnosis(first: bytes, isOurs: bool, error: object, refusal: str) -> str:
     """
     Return why a handshake failed.
 
     :param first: the first byte that came.
     :param isOurs: it was closed here, for no fault but that it was not over.
     :param error: what the connection ended with.
-    :param refusal: what was wrong with the peer's certificate, as text, where that was why.
+    :param refusal: what was wrong with the peer's certificate, as text, '' where that was not why.
     """
     if first == _ASSOCIATE_RQ:
         return "it speaks DICOM without TLS, on a port for TLS"
     if first not in _TLS:
         return "it does not speak TLS"
     if isOurs:
-        return "it took too long"
+        return "it took too long, or others needed its place"
     if not isinstance(error, SSL.Error):
         return "it closed the connection"
-    if isinstance(refusal, str):
+    if refusal:
         return refusal
     text = _reasonIn(error)
     alert = text.partition(" alert ")[2]
@@ -140,17 +140,21 @@ class _Gathered:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """TLS calls this once."""
         self.handOn()
-        if not self.isDone and self.first:
-            self._failed(reason.value)
+        refusal = getattr(self._transport.getHandle(), "refusal", "")
+        if self.isDone and refusal:
+            self._counts["TLS connections refused"] += 1
+            _log.info("TLS with {host} ended: {why}", host=hostOf(self._transport.getPeer()), why=refusal)
+        elif not self.isDone and self.first:
+            self._failed(reason.value, refusal)
         self._protocol.connectionLost(reason)
 
-    def _failed(self, error: object) -> None:
+    def _failed(self, error: object, refusal: str) -> None:
         transport = self._transport
         self._counts["TLS handshakes failed"] += 1
         _log.info(
             "no TLS with {host}: {why}",
             host=hostOf(transport.getPeer()),
-            why=_diagnosis(self.first, transport.disconnecting, error, transport.getHandle().get_app_data()),
+            why=_diagnosis(self.first, transport.disconnecting, error, refusal),
         )
 
 

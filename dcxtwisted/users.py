@@ -5,8 +5,8 @@ Users and how they are confirmed: user identities (PS3.7 D.3.3.7) as credentials
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer, providedBy
 
+from dcxtwisted.reading import readWhole
 from dcxtwisted.wire.items import UserIdentityRequest
 
 _log = Logger()
@@ -88,6 +89,9 @@ class User:
 
 
 def _checkers(checkers: Sequence[ICredentialsChecker]) -> tuple[ICredentialsChecker, ...]:
+    for checker in checkers:
+        if not ICredentialsChecker.providedBy(checker):
+            raise TypeError(f"a checker provides ICredentialsChecker, which a {type(checker).__name__} does not")
     return tuple(checkers)
 
 
@@ -119,7 +123,9 @@ class Users:
         for checker in self.checkers:
             if any(kind in kinds for kind in checker.credentialInterfaces):
                 identifying: Deferred[Any] = maybeDeferred(checker.requestAvatarId, credentials)
-                return identifying.addCallback(_user, credentials).addErrback(_withoutSecrets)
+                told: Deferred[User] = Deferred(partial(_cancelWithoutSecrets, identifying))
+                identifying.addCallback(_user, credentials).addErrback(_withoutSecrets).addBoth(_tell, told)
+                return told
         return fail(UnauthorizedLogin("no checker for this type of user identity"))
 
 
@@ -133,6 +139,8 @@ def _credentialsFrom(identity: UserIdentityRequest) -> UsernameAlone | UsernameP
 
 def _user(avatarID: object, credentials: object) -> User:
     response = getattr(credentials, "response", b"")
+    if not isinstance(response, bytes):
+        raise TypeError("a checker's response is bytes")
     if isinstance(avatarID, bytes):
         # Whatever bytes they are, they stay apart from others.
         avatarID = avatarID.decode("utf-8", "surrogateescape")
@@ -151,6 +159,19 @@ def _withoutSecrets(failure: Failure) -> Failure:
         return Failure(UnauthorizedLogin("not confirmed"))
     _log.error("a checker of users failed: {kind}", kind=failure.type.__name__ if failure.type else "")
     return Failure(LoginFailed("a checker failed"))
+
+
+def _cancelWithoutSecrets(identifying: Deferred[Any], told: Deferred[User]) -> None:
+    try:
+        identifying.cancel()
+    except Exception as error:
+        # The checker's own code, and its own words, likewise.
+        _log.error("a checker of users could not be cancelled: {kind}", kind=type(error).__name__)
+
+
+def _tell(result: User | Failure, told: Deferred[User]) -> None:
+    if not told.called:
+        told.callback(result)
 
 
 @implementer(ICredentialsChecker)
@@ -179,12 +200,12 @@ def passwordsFrom(path: str) -> Passwords:
     """
     passwords: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o007:
-                raise ValueError(f"{path} is open to everyone: chmod o= keeps passwords to those who need them")
-            lines = file.read().splitlines()
+        content, mode = readWhole(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & 0o007:
+        raise ValueError(f"{path} is open to everyone: chmod o= keeps passwords to those who need them")
+    lines = content.splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith(b"#"):
             continue

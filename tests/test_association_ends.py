@@ -79,6 +79,19 @@ class AbortTests(ListenerTestCase):
         self.assertAborted(peer)
         self.assertEqual(self.names, ["OnConnection", "cancelled"])
 
+    def test_whileOnConnectionDecidesAndCannotBeCancelled(self) -> None:
+        """A canceller that fails keeps no place among the associations."""
+
+        def canceller(awaited: Deferred[bool]) -> None:
+            raise ValueError("no")
+
+        self.answer(OnConnection=lambda *args: Deferred(canceller))
+        for how in (ScriptedPeer.abort, lambda peer: client(peer).loseConnection()):
+            how(self.associate())
+            self.pump()
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+            self.assertEqual(self.factory.admission._inside, {})
+
     def test_refused(self) -> None:
         """There is nothing to abort."""
         self.answer(OnConnection=False)

@@ -259,6 +259,14 @@ class NameTests(CertificateTestCase):
         """On one line, in ASCII, whatever is in them."""
         self.assertEqual(nameOf(self.authority.issue("a\nb\x1b\u00e4").certificate), r"'CN=a\nb\x1b\xe4'")
 
+    def test_longInTheLog(self) -> None:
+        """Not at any length: a client chooses it."""
+        name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "\u00e4" * 9000)])
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 1, self.now, self.now + timedelta(1))
+        written = nameOf(builder.sign(key, hashes.SHA256()))
+        self.assertEqual(written, "'O=" + r"\xe4" * 254 + "'... (9002 characters)")
+
     def test_thumbprint(self) -> None:
         issued = self.authority.issue("ct")
         self.assertEqual(thumbprintOf(issued.certificate), issued.thumbprint.replace(":", "").lower())

@@ -176,9 +176,32 @@ class ReadTests(FileTestCase):
         self.assertEqual(setup.tls["acceptedThumbprints"], (f"@{self.directory / 'list'}", "ab" * 32))
         self.assertEqual(setup.tls["trusted"], (str(self.directory / "ca.pem"),))
         (error,) = self.errors(text.replace("c.pem", "d.pem"))
-        self.assertTrue(error.startswith("tls: "), error)
-        self.assertIn(str(self.directory / "d.pem"), error)
+        self.assertTrue(error.startswith(f"tls.certificate: certificate {self.directory / 'd.pem'}: No such"), error)
         self.assertEqual(self.errors("[tls]\n"), ["tls: certificate is missing"])
+
+    def test_TLSErrors(self) -> None:
+        """Each file of [tls] is told of, and then whether they fit each other."""
+        errors = self.errors(
+            '[tls]\ncertificate = "1"\nkey = "2"\ntrusted = ["3", "4"]\nrevocationLists = ["5"]\n'
+            'acceptedThumbprints = ["@6", "x"]\n'
+        )
+        self.assertEqual(
+            [error.partition(": ")[0] for error in errors],
+            [
+                "tls.certificate",
+                "tls.key",
+                "tls.trusted[1]",
+                "tls.trusted[2]",
+                "tls.revocationLists[1]",
+                "tls.acceptedThumbprints[1]",
+                "tls.acceptedThumbprints[2]",
+            ],
+        )
+        one, other = selfSigned("one"), selfSigned("other")
+        (self.directory / "c.pem").write_bytes(pem(one))
+        (self.directory / "k.pem").write_bytes(pem(other.key))
+        (error,) = self.errors('[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n')
+        self.assertTrue(error.startswith(f"tls: key {self.directory / 'k.pem'}: not that of the first"), error)
 
     def test_passwords(self) -> None:
         """So is the file of passwords; what is wrong in it says where, not what."""
@@ -243,6 +266,8 @@ class ErrorTests(FileTestCase):
             ("[application]\nevents = 'no.such.thing'", "application.events: no.such.thing: "),
             ("[application]\nevents = 'dcxtwisted.__doc__'", "application.events: dcxtwisted.__doc__ is nothing that"),
             ("[tls]\ncertificate = 5", "tls.certificate: takes a text, not 5"),
+            ("[limits]\n'a b' = 1", "limits.'a b': no such setting"),
+            ('"\\n\\u001b" = 1', r"'\n\x1b': no such section, but"),
             ("policy = 5", "policy: takes tables, each headed [[policy]], not 5"),
             ("[policy]\nallow = true", "policy: takes tables, each headed [[policy]]"),
             ("[[policy]]", "policy[1]: allow is missing"),
@@ -304,6 +329,26 @@ class ErrorTests(FileTestCase):
         Path(self.path).write_bytes(b"x = '\xff'")
         error = self.assertRaises(ConfigurationFileError, readFile, self.path, Clock())
         self.assertTrue(error.errors[0].startswith(f"{self.path} is not TOML: "), error.errors)
+        for text in ("x = " + "[" * 20000, "x = " + "9" * 5000):
+            (said,) = self.errors(text)
+            self.assertTrue(said.startswith(f"{self.path} is not TOML: "), said)
+        os.unlink(self.path)
+        os.mkfifo(self.path)
+        error = self.assertRaises(ConfigurationFileError, readFile, self.path, Clock())
+        self.assertEqual(error.errors, [f"{self.path} cannot be read: a pipe with nothing in it"])
+
+    def test_pipe(self) -> None:
+        """What a shell makes of ``--config <(...)``."""
+        reading, writing = os.pipe()
+        os.write(writing, b"[limits]\nmaximumAssociations = 5\n")
+        os.close(writing)
+        self.addCleanup(os.close, reading)
+        self.assertEqual(readFile(f"/dev/fd/{reading}", Clock()).settings, {"maximumAssociations": 5})
+
+    def test_asWindowsWritesIt(self) -> None:
+        """With a mark in front of it, and carriage returns."""
+        Path(self.path).write_bytes(b"\xef\xbb\xbf[limits]\r\nmaximumAssociations = 5\r\n")
+        self.assertEqual(readFile(self.path, Clock()).settings, {"maximumAssociations": 5})
 
 
 class ExampleTests(FileTestCase):
@@ -425,9 +470,12 @@ class OptionsTests(FileTestCase):
         entity = "[[entities]]\nAETitle = 'X'\ndirectory = 'x'\n"
         events = "[application]\nevents = 'tests.test_configfile.NoChecker'\n"
         for text, error in [
-            (entity + entity.replace("'x'", "'y'"), "an AE title is there twice"),
-            (entity + entity.replace("'X'", "'Y'"), "two AE titles have the same store directory"),
-            ("[negotiation]\nAETitle = 'X'\n" + entity, "an AE title is there twice"),
+            (entity + entity.replace("'x'", "'y'"), "entities[2].AETitle: 'X' is that of entities[1]"),
+            (entity + entity.replace("'X'", "'Y'"), "entities[2].directory: '"),
+            (entity + "[limits]\nX = 1\n" + entity, "limits.X: "),
+            (entity + "[limits]\nX = 1\n" + entity, "entities[2].AETitle: 'X' is that of entities[1]"),
+            ("[storage]\ndirectory = 'x'\n" + entity, "two AE titles have the same store directory: '/"),
+            ("[negotiation]\nAETitle = 'X'\n" + entity, "an AE title is there twice: 'X'"),
             (
                 "[listeners]\ntlsPorts = [1]\n",
                 "--tls-port takes --tls-certificate (or listeners.tlsPorts, tls.certific",
@@ -517,9 +565,19 @@ class ReloadTests(FileTestCase):
         self.assertEqual([rule.allow for rule in listener.policy], [False, True])
         self.assertEqual(listener.users, Users([passwords()]))
         self.assertEqual(listener.reload(), [])
-        Path(self.path).write_text("")
-        self.assertIn("no policy: everyone may come", listener.reload()[0])
-        self.assertEqual((listener.policy, listener.users), ((), None))
+
+    def test_emptied(self) -> None:
+        """A file that was read while an editor wrote it lets nobody in: to do away with all rules takes one more."""
+        listener = self.listen()
+        users = listener.users = Users([passwords()])
+        for text in ("", "[limits]\nmaximumAssociations = 7\n"):
+            Path(self.path).write_text(text)
+            error = self.assertRaises(ConfigurationFileError, listener.reload)
+            self.assertEqual([each.partition(": ")[0] for each in error.errors], ["policy", "users"])
+            self.assertEqual((listener.configuration.maximumAssociations, len(listener.policy)), (5, 1))
+            self.assertIs(listener.users, users)
+        Path(self.path).write_text(self.text + "[users]\n")
+        self.assertEqual(listener.reload(), ["users"])
 
     def test_restart(self) -> None:
         """What takes a restart stays, and is named each time."""

@@ -215,16 +215,19 @@ class DeadlineTests(SynchronousTestCase):
         self.told.cancel()
 
     def test_cancellerFails(self) -> None:
-        """Whoever waits is told all the same."""
+        """Whoever waits is told all the same, whoever cancels goes on, and the log has what it was."""
 
         def canceller(awaited: Deferred[str]) -> None:
             raise ValueError("no")
 
         self.told.cancel()
-        awaited: Deferred[str] = Deferred(canceller)
-        told = Deadline(self.clock, 15).of(awaited, "it")
-        self.assertRaises(ValueError, self.clock.advance, 15)
+        told: Deferred[str] = Deadline(self.clock, 15).of(Deferred(canceller), "it")
+        self.clock.advance(15)
         self.failureResultOf(told, DeadlinePassed)
+        told = Deadline(self.clock, 15).of(Deferred(canceller), "it")
+        told.cancel()
+        self.failureResultOf(told, CancelledError)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
 
     def test_cancelledByItsCanceller(self) -> None:
         """An event that is cancelled aborts its association, and that cancels what is waited for."""

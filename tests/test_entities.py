@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from os.path import abspath
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -83,11 +84,16 @@ class EntitiesInMemoryTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """Titles, and directories, are there once each."""
+        same = "two AE titles have the same store directory"
         for titles, directories, error in [
-            (("A", "A"), ("x", "y"), "an AE title is there twice"),
-            (("A", "DCXTWISTED"), ("x", "y"), "an AE title is there twice"),
-            (("A", "B"), ("x", "x/../x"), "two AE titles have the same store directory"),
-            (("A", "B"), ("x", "dicom-store"), "two AE titles have the same store directory"),
+            (("A", "A"), ("x", "y"), "an AE title is there twice: 'A'"),
+            (("A", "DCXTWISTED"), ("x", "y"), "an AE title is there twice: 'DCXTWISTED'"),
+            (("A", "B"), ("x", "x/../x"), f"{same}: {abspath('x')!r}"),
+            (
+                ("A", "B"),
+                ("x", "dicom-store"),
+                f"{same}: {abspath('dicom-store')!r}",
+            ),
         ]:
             entities = [
                 ApplicationEntity(AETitle=title, storeDirectory=directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
@@ -172,6 +173,29 @@ class DecideTests(SynchronousTestCase):
             decide([Rule(allow=True, networks=["fe80::/10"])], Facts(address=local)), Decision(EVERY_SERVICE)
         )
 
+    def test_escapedSubjects(self) -> None:
+        """What a name has for a comma does not end it: it is for the CA to say which organization somebody is of."""
+        table = [
+            (r"CN=x\,O=Hospital", "*,O=Hospital", False),
+            (r"CN=x\,O=Hospital", r"*\,O=Hospital", True),
+            (r"CN=x\,y,O=Hospital", "*,O=Hospital", True),
+            (r"CN=x\,y,O=Hospital", "CN=x?y,O=*", True),
+            (r"CN=x\\,O=Hospital", "*,O=Hospital", True),
+            ("CN=a\nb", "CN=a?b", True),
+            ("CN=a\\", "CN=a*", True),
+        ]
+        for subject, pattern, matches in table:
+            with self.subTest(subject=subject, pattern=pattern):
+                self.assertIs(Rule(allow=True, TLSSubjects=[pattern]).matches(Facts(TLSSubject=subject)), matches)
+
+    def test_mappedNetworks(self) -> None:
+        """IPv4 within IPv6 is IPv4, in rules as in addresses."""
+        rule = Rule(allow=True, networks=["::ffff:192.0.2.0/120"])
+        self.assertTrue(rule.matches(CT))
+        self.assertFalse(rule.matches(Facts(address=ip_address("198.51.100.1"))))
+        self.assertFalse(Rule(allow=True, networks=["::/0"]).matches(CT))
+        self.assertTrue(Rule(allow=True, networks=["::/0"]).matches(OVER_TLS))
+
     def test_longTexts(self) -> None:
         """A text of a peer is compared in time of its length, whatever pattern stands there."""
         facts = Facts(TLSSubject="a" * 60000)
@@ -336,11 +360,42 @@ class PolicyOverTLSTests(TLSListenerTestCase):
         ]
         self.secure(trusted=self.trust()["trusted"])
         for rule, lets in table:
-            self.listener.acceptor.policy = [rule]
             for client, isIn in zip((Client(one), Client(other), None), lets, strict=True):
                 with self.subTest(rule=rule, client=client):
+                    self.listener.acceptor.policy = [rule]
                     peer = self.associateTLS(client)
                     self.assertEqual(peer.rejected, None if isIn else AssociateRJ(1, 1, 1))
                     self.assertEqual(peer.accepted is not None, isIn)
                     peer.abort()
                     self.pump()
+                    self.listener.acceptor.policy = [attrs.evolve(rule, allow=False, reject="1/1/3"), Rule(allow=True)]
+                    peer = self.associateTLS(client)
+                    self.assertEqual(peer.rejected, AssociateRJ(1, 1, 3) if isIn else None)
+                    self.assertEqual(peer.accepted is None, isIn)
+                    peer.abort()
+                    self.pump()
+
+    def test_services(self) -> None:
+        """Who shows a certificate may store, others verify, and who only wants what it may not is told so."""
+        one = self.authority.issue("ct1")
+        self.secure(trusted=self.trust()["trusted"])
+        self.listener.acceptor.policy = [
+            Rule(allow=True, TLSThumbprints=[one.thumbprint]),
+            Rule(allow=False, services=["storage"], reject="1/1/7"),
+            Rule(allow=True, services=["verification"]),
+        ]
+        storage = {1: (CT_IMAGE_STORAGE, [EXPLICIT_VR_LITTLE_ENDIAN])}
+        verification = {1: (VERIFICATION, [EXPLICIT_VR_LITTLE_ENDIAN])}
+        for client, contexts, rejection in [
+            (Client(one), storage, None),
+            (Client(one), verification, None),
+            (None, storage, AssociateRJ(1, 1, 7)),
+            (None, verification, None),
+        ]:
+            with self.subTest(client=client, contexts=contexts):
+                peer = self.connectTLS(client)
+                peer.associate(contexts=contexts)
+                self.pump()
+                self.assertEqual((peer.rejected, peer.accepted is None), (rejection, rejection is not None))
+                peer.abort()
+                self.pump()

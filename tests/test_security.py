@@ -433,6 +433,27 @@ class SessionTests(TLSListenerTestCase):
         self.assertRaises(SSL.Error, server.recv, 100)
         self.assertEqual(server.total_renegotiations(), 0)
 
+    def test_keyUpdates(self) -> None:
+        """A peer may change its key, but not do little else; what comes behind the last one is not looked at."""
+        self.secure()
+        for number, isAnswerWanted in ((31, False), (15, True), (33, False), (2000, True)):
+            with self.subTest(number=number, isAnswerWanted=isAnswerWanted):
+                client = Client(version=TLS13)
+                peer = self.connectTLS(client)
+                raw: Any = self.connections[-1].client.protocol
+                raw.transport.write(client.keyUpdates(number, isAnswerWanted))
+                secured: Any = self.transportOfServer.getHandle()
+                self.pump()
+                self.assertGreater(secured.handshakes, min(number, 32))
+                self.assertLessEqual(secured.handshakes, 33)
+                if number < 32:
+                    self.assertIsNone(peer.lost)
+                    self.assertLines()
+                else:
+                    self.assertIsNotNone(self.connections[-1].server.closed)
+                    self.assertLines("TLS with 127.0.0.1 ended: it changes its key again and again")
+        self.assertEqual(self.factory.admission.counts["TLS connections refused"], 2)
+
 
 def _TLS12() -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)

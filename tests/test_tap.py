@@ -953,6 +953,8 @@ class TLSTests(TwistdTestCase):
         peer.until(lambda: peer.statuses)
         self.assertEqual(peer.statuses, [0])
         self.assertEqual(self.files(), ["1.2.4/1.2.5/1.2.3.dcm"])
+        stored = (self.store / "1.2.4" / "1.2.5" / "1.2.3.dcm").read_bytes()
+        self.assertTrue(stored.endswith(dataSet("1.2.3", pixels=bytes(1 << 20))))
 
     def test_brokenFile(self) -> None:
         """One clear line, and the old certificate is kept."""

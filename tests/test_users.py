@@ -231,6 +231,44 @@ class UsersTests(SynchronousTestCase):
         self.assertEqual(answer, FAILED)
         self.assertIn("a checker of users failed: KeyError", lines)
 
+    def test_responseOfAnotherType(self) -> None:
+        """A response that is no bytes is a mistake of the checker's, told as one."""
+        for response in ("text", None, 5, ["x"]):
+
+            def answer(credentials: Any, response: Any = response) -> bytes:
+                credentials.response = response
+                return b"alice"
+
+            with self.subTest(response=response):
+                users = Users([Checker(ITicket, answer)])
+                self.assertEqual(self.answerTo(users, UserIdentityRequest(4, True, b"x")), FAILED)
+
+    def test_noChecker(self) -> None:
+        """What is no checker is told at once, and not each peer."""
+        for wrong in (object(), Checker, "ab"):
+            self.assertRaises(TypeError, Users, [wrong])
+
+    def test_cancellerFails(self) -> None:
+        """A checker that cannot be cancelled holds up nothing, and its words are kept out of the log."""
+
+        def failing(held: object) -> None:
+            raise RuntimeError(SECRET)
+
+        for how in ("late", "gone"):
+            with self.subTest(how=how), logged() as lines:
+                held: Deferred[bytes] = Deferred(failing)
+                peer, connection = self.request(Users([Checker(ITicket, held)]), UserIdentityRequest(5, False, b"x"))
+                if how == "late":
+                    self.listener.clock.advance(15)
+                else:
+                    peer.abort()
+                connection.pump()
+                held.errback(ValueError(SECRET))
+                self.assertEqual(peer.rejected, FAILED if how == "late" else None)
+                self.assertIn("a checker of users could not be cancelled: RuntimeError", lines)
+                self.assertNotIn(SECRET, "".join(lines))
+                self.assertEqual(self.listener.acceptor.factory.admission._inside, {})
+
     def test_provided(self) -> None:
         """The credentials and the checker provide what they say."""
         verifyObject(IUsernameAlone, UsernameAlone(b"alice"))

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet.address import IPv4Address
@@ -61,11 +64,36 @@ class Client:
             assert store is not None
             store.add_cert(X509.from_cryptography(trusts.certificate))
             context.set_verify(SSL.VERIFY_PEER)
+        #: Of the connections made: lines of a key log.
+        self.secrets: list[bytes] = []
+        context.set_keylog_callback(lambda connection, line: self.secrets.append(line))
         self._context = context
+
+    def keyUpdates(self, number: int, isAnswerWanted: bool = False) -> bytes:
+        """
+        Return records that change the key of the latest connection, one after the other (RFC 8446 4.6.3).
+
+        It is one of TLS 1.3 with AES-256-GCM, and the client has sent nothing since the handshake.
+        """
+        secret = next(line.split()[2] for line in self.secrets[::-1] if line.startswith(b"CLIENT_TRAFFIC_SECRET_0"))
+        current, records = bytes.fromhex(secret.decode()), b""
+        for _ in range(number):
+            cipher = AESGCM(_expanded(current, b"key", 32))
+            header = b"\x17\x03\x03\x00\x16"
+            message = b"\x18\x00\x00\x01" + bytes([isAnswerWanted]) + b"\x16"
+            records += header + cipher.encrypt(_expanded(current, b"iv", 12), message, header)
+            current = _expanded(current, b"traffic upd", 48)
+        return records
 
     def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Twisted calls this."""
         return SSL.Connection(self._context, None)
+
+
+def _expanded(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label of RFC 8446 7.1."""
+    whole = b"tls13 " + label
+    return HKDFExpand(SHA384(), length, length.to_bytes(2) + bytes([len(whole)]) + whole + b"\0").derive(secret)
 
 
 class TLSListenerTestCase(ListenerTestCase):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryptography import x509
@@ -17,11 +17,13 @@ from twisted.trial.unittest import SkipTest
 from dcxtwisted import SecurityContext
 from dcxtwisted.security import PROFILES
 from dcxtwisted.testing import RecordingEvents
+from dcxtwisted.users import Passwords, Users
 from tests.certificates import LOOPBACK, Files, Issued, rsaKey, selfSigned
 from tests.interop.dcmtk import CLIENT_DEADLINE, Finished, requireProgram, runClient
 from tests.interop.relay import portOf
 from tests.interop.samples import paths, sampleNamed, small
 from tests.interop.support import ListenerTestCase
+from tests.support import logged
 
 _ENDPOINT = "tcp:0:interface=127.0.0.1"
 
@@ -31,7 +33,10 @@ class SecureListenerTestCase(ListenerTestCase):
     A test with a listener that has a plain port and one for TLS.
 
     :ivar port: the latter.
+    :ivar more: what else the listener is made with.
     """
+
+    more: Mapping[str, Any] = {}
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,7 +59,7 @@ class SecureListenerTestCase(ListenerTestCase):
             **settings,
         )
         self.events = RecordingEvents()
-        self.plainPort = self.listen(self.events, tlsEndpoints=_ENDPOINT, securityContext=context)
+        self.plainPort = self.listen(self.events, tlsEndpoints=_ENDPOINT, securityContext=context, **self.more)
         (port,) = self.listener.tlsPorts
         self.port = portOf(port)
 
@@ -89,15 +94,40 @@ class StorescuTests(SecureListenerTestCase):
         self.assertEqual(finished.status, 0, finished.output)
 
     async def test_profiles(self) -> None:
-        """Each profile of storescu that is not retired, with each of the listener's."""
+        """Each profile of storescu that is not retired, with each of the listener's, and with RSA as with ECDSA."""
         for profile in PROFILES:
             for option in ("+px", "+py", "+pz"):
-                self.secure(profile=profile)
-                await self.succeed("+tla", option, *self.trusting)
-                self.assertEqual(len(self.storedFiles()), 3)
-                (association,) = {call[1][3] for call in self.events.calls if call[0] == "OnConnection"}
-                suites = PROFILES[profile].TLS12 + PROFILES[profile].TLS13
-                self.assertIn(association.security.cipherSuite, suites)
+                isRSA = option != "+py"
+                await self._sendWithProfile(profile, isRSA, "+tla", option)
+                shown = self.authority.issue("scanner", key=rsaKey() if isRSA else None)
+                security = await self._sendWithProfile(profile, isRSA, *self.identity(shown), option, **self.trust())
+                self.assertEqual(security.peerSubject, "CN=scanner")
+
+    async def _sendWithProfile(self, profile: str, isRSA: bool, *options: str, **settings: Any) -> Any:
+        self.secure(isRSA, profile=profile, **settings)
+        await self.succeed(*options, *self.trusting)
+        self.assertEqual(len(self.storedFiles()), 3)
+        (association,) = {call[1][3] for call in self.events.calls if call[0] == "OnConnection"}
+        suites = PROFILES[profile].TLS12 + PROFILES[profile].TLS13
+        self.assertIn(association.security.cipherSuite, suites)
+        return association.security
+
+    async def test_users(self) -> None:
+        """Who says which user it is, and shows it; not a word of what it shows is logged."""
+        self.more = {"users": Users([Passwords({b"alice": b"op3n-sesame"})], required=True)}
+        with logged() as lines:
+            self.secure()
+            name, passcode = ("--user", "alice"), ("--password", "op3n-sesame")
+            await self.succeed("+tla", *self.trusting, *name, *passcode, "--pos-response")
+            self.assertEqual(self.events.calls[0][1][3].user, "alice")
+            for options in ((*name, "--password", "0pen-sesame"), name, ()):
+                finished = await self.send("+tla", *self.trusting, *options)
+                self.assertNotEqual(finished.status, 0, options)
+                self.assertIn("Result: Rejected Permanent, Source: Service User", finished.output)
+                self.assertIn("Reason: No Reason", finished.output)
+        self.assertEqual(self.events.names.count("OnConnection"), 1)
+        self.assertEqual(self.count("associations rejected"), 3)
+        self.assertNotIn("sesame", "".join(lines))
 
     async def test_retiredProfiles(self) -> None:
         """CBC and RSA key exchange, or no encryption at all."""
