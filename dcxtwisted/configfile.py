@@ -88,13 +88,12 @@ def readFile(path: str, reactor: Any, read: bytes | None = None) -> Setup:
     :param read: what is in the file, where it was read already.
     :raises ConfigurationFileError: it cannot be read, or something in it is no good.
     """
+    written = contentOf(path) if read is None else read
     try:
         # What some editors put in front of UTF-8 is none of TOML's.
-        content = tomllib.loads((contentOf(path) if read is None else read).decode("utf-8-sig"))
+        content = tomllib.loads(written.decode("utf-8-sig"))
     except RecursionError:
         raise ConfigurationFileError([f"{path} is not TOML: it is nested too deeply"]) from None
-    except ConfigurationFileError:
-        raise
     except ValueError as error:
         # tomllib's own, the decoder's, or int's, which takes no more than 4,300 digits.
         raise ConfigurationFileError([f"{path} is not TOML: {error}"]) from None
