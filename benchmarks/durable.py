@@ -24,9 +24,10 @@ from statistics import median
 from typing import Final
 
 from benchmarks.load import LoadError, parseSize
-from benchmarks.peers import CHECKOUT, RECEIVERS, Bounds, measure
-from benchmarks.processes import ReceiverError
-from benchmarks.scratch import emptyFiles, spreadDirectories, touchMemory
+from benchmarks.machine import CHECKOUT
+from benchmarks.peers import RECEIVERS, Bounds, measure
+from benchmarks.processes import ReceiverError, pinCores
+from benchmarks.scratch import emptyFiles, freshDirectory, spreadDirectories, touchMemory
 
 _OURS: Final = "dcxtwisted-durable"
 # The loop ends by itself; this much later something is wrong.
@@ -78,10 +79,10 @@ def loop(directory: str, size: int, threads: int, objects: int, seconds: float) 
 
 def runLoop(size: int, threads: int, bounds: Bounds, scratch: Path) -> tuple[float, float]:
     """Run C{loop} in a process of its own, on the receiver's core."""
-    (scratch / "store").mkdir()
+    directory = freshDirectory(scratch)
     objects = bounds.countFor(size, threads)
     touchMemory(scratch, size * objects)
-    arguments = [str(scratch / "store"), str(size), str(threads), str(objects), str(bounds.seconds)]
+    arguments = [str(directory), str(size), str(threads), str(objects), str(bounds.seconds)]
     cores = ",".join(map(str, bounds.receiverCores))
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.durable", "--loop", *arguments, cores],
@@ -158,11 +159,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="longest run [default: %(default)s]")
     parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    pinned = ({cores[0]}, {cores[1]}) if len(cores) > 1 else (set[int](), set[int]())
-    bounds = Bounds(options.count, options.seconds, *pinned)
-    if bounds.senderCores:
-        os.sched_setaffinity(0, bounds.senderCores)
+    bounds = Bounds(options.count, options.seconds, *pinCores())
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
         scratch = Path(name).resolve()
         spreadDirectories(scratch)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 _START: Final = 30.0
 _STOP: Final = 15.0
@@ -24,6 +24,24 @@ _LISTEN: Final = "0A"
 
 class ReceiverError(Exception):
     """A receiver did not start, ended by itself, or did not come to rest."""
+
+
+class CPUTime(NamedTuple):
+    """Seconds that processes spent in their own code, and in the kernel."""
+
+    user: float
+    system: float
+
+
+def pinCores() -> tuple[set[int], set[int]]:
+    """
+    Return the cores of receiver and sender, empty where there is only one; this process stays on the sender's from now.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return set(), set()
+    os.sched_setaffinity(0, {cores[1]})
+    return {cores[0]}, {cores[1]}
 
 
 def freePort() -> int:
@@ -99,7 +117,7 @@ class ReceiverProcess:
         text = self._log.read_text(errors="replace").strip().splitlines()[-5:]
         return ": " + " | ".join(text) if text else ""
 
-    def cpuSeconds(self) -> float:
+    def cpuTime(self) -> CPUTime:
         """
         Return the user and system time of the process and of every child it ever had.
 
@@ -111,7 +129,7 @@ class ReceiverProcess:
         while True:
             before = _descendants(self.pid)
             if all(pid in self._workers or _stat(pid)[0] == "Z" for pid in before):
-                ticks = sum(_ticks(pid) for pid in (self.pid, *before))
+                ticks = [_ticks(pid) for pid in (self.pid, *before)]
                 # One that was reaped meanwhile would count twice or not at all.
                 if before == _descendants(self.pid):
                     break
@@ -120,7 +138,8 @@ class ReceiverProcess:
             time.sleep(_POLL)
         if self._process.poll() is not None:
             raise ReceiverError(f"ended by itself with {self._process.returncode}{self._lastLines()}")
-        return ticks * _TICK
+        user, system = (sum(each) * _TICK for each in zip(*ticks, strict=True))
+        return CPUTime(user, system)
 
     def peakMemory(self) -> int:
         """Return the sum of the peak resident sizes of the process and its present children, in bytes."""
@@ -162,9 +181,10 @@ def _stat(pid: int) -> list[str]:
     return text[text.rindex(")") + 2 :].split()
 
 
-def _ticks(pid: int) -> int:
-    """Return utime, stime, cutime and cstime together; the last two hold the children that were reaped."""
-    return sum(map(int, _stat(pid)[11:15]))
+def _ticks(pid: int) -> tuple[int, int]:
+    """Return user and system time, each with that of the children that were reaped."""
+    utime, stime, cutime, cstime = map(int, _stat(pid)[11:15])
+    return utime + cutime, stime + cstime
 
 
 def _descendants(pid: int) -> list[int]:
