@@ -158,6 +158,20 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     return directory, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), **receiver.environment}
 
 
+def listening(receiver: Receiver, scratch: Path, cores: set[int], settings: Sequence[str] = ()) -> ReceiverProcess:
+    """
+    Return a receiver that is to be started.
+
+    :param scratch: an empty directory for its files.
+    :param settings: of dcxtwisted, as NAME=VALUE.
+    """
+    port = freePort()
+    _, command, environment = prepare(receiver, port, scratch)
+    for setting in settings:
+        command += ["--set", setting]
+    return ReceiverProcess(command, port, scratch / "log", cores, environment)
+
+
 def _makeCertificate(scratch: Path) -> None:
     """Write a certificate, and its key, such as hospitals have: RSA of 2048 bits."""
     key = rsa.generate_private_key(65537, 2048)
@@ -323,7 +337,7 @@ def main() -> int:
     """Run as the command line says; 1 if a run failed, 130 if interrupted."""
     options = _parsed()
     if options.parts:
-        tell(join([loadResults(path) for path in options.parts]), options)
+        publish(join([loadResults(path) for path in options.parts]), options)
         return 0
     # So that receivers and directories go in that case too.
     signal.signal(signal.SIGTERM, _terminated)
@@ -338,7 +352,7 @@ def main() -> int:
             measureAll(cases, options.rounds, bounds, scratch, results.measured)
         except KeyboardInterrupt:
             wasInterrupted = True
-    tell(results, options)
+    publish(results, options)
     if wasInterrupted:
         return 130
     return 1 if any(run is None for runs in results.measured.values() for run in runs.values()) else 0
@@ -349,7 +363,7 @@ def factsFor(scratch: Path) -> dict[str, str]:
     return facts(scratch, (dcmtkProgram("storescp"), dcmtkProgram("dcmrecv")))
 
 
-def tell(results: Results, options: argparse.Namespace) -> None:
+def publish(results: Results, options: argparse.Namespace) -> None:
     """Print the table, and write what the command line asks for."""
     if options.save:
         results.save(options.save)

@@ -5,9 +5,11 @@ Receivers as processes: started, watched through /proc, and ended by their ids.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +35,12 @@ class CPUTime(NamedTuple):
     system: float
 
 
+def tell(line: str) -> None:
+    """Say it now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def pinCores() -> tuple[set[int], set[int]]:
     """
     Return the cores of receiver and sender, empty where there is only one; this process stays on the sender's from now.
@@ -42,6 +50,13 @@ def pinCores() -> tuple[set[int], set[int]]:
         return set(), set()
     os.sched_setaffinity(0, {cores[1]})
     return {cores[0]}, {cores[1]}
+
+
+def raiseDescriptorLimit() -> int:
+    """Let this process, and those it starts, have as many descriptors as the system lets them; return how many."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def freePort() -> int:
@@ -143,7 +158,19 @@ class ReceiverProcess:
 
     def peakMemory(self) -> int:
         """Return the sum of the peak resident sizes of the process and its present children, in bytes."""
-        return sum(_peakMemory(pid) for pid in (self.pid, *_descendants(self.pid)))
+        return sum(_memory(pid, "VmHWM") for pid in (self.pid, *_descendants(self.pid)))
+
+    def memory(self) -> int:
+        """Return the present resident size of the process, in bytes."""
+        return _memory(self.pid, "VmRSS")
+
+    def forgetPeak(self) -> None:
+        """Let the peak of its resident size be what that is now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def descriptors(self) -> int:
+        """Return how many descriptors the process has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def end(self) -> None:
         """Terminate the process and its children, and kill what does not end in time."""
@@ -196,9 +223,9 @@ def _descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def _peakMemory(pid: int) -> int:
+def _memory(pid: int, what: str) -> int:
     with suppress(OSError), open(f"/proc/{pid}/status") as lines:
         for line in lines:
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{what}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -54,7 +54,7 @@ def freshDirectory(scratch: Path) -> Path:
         directory.mkdir()
         began = time.perf_counter()
         for file in range(_PROBES):
-            os.close(os.open(directory / f".{file}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.close(os.open(directory / f".probe-{file}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         if time.perf_counter() - began < _PROBES * _QUICK:
             break
     return directory
