@@ -128,6 +128,8 @@ def joinFigures(parts: Sequence[Figures]) -> Figures:
     for part in parts:
         for key, values in part.values.items():
             joined.values.setdefault(key, []).extend(values)
+            # What failed before and was measured since, has not failed.
+            joined.notes.pop(key, None)
         joined.notes.update(part.notes)
     return joined
 
@@ -159,9 +161,7 @@ def formatTargets(values: Mapping[str, Sequence[float]], notes: Mapping[str, str
         rows.append([target.work, target.durability, target.what, *measured])
         if target.key in notes:
             said.append(f"{target.key}: {notes[target.key]}.")
-    legend = (
-        "Median of the rounds. x: objects/s, or MB/s, over those of the other; at most is meant of ms, MiB and KiB."
-    )
+    legend = "Median of the rounds. x: objects/s over those of the other. Of all else less is better."
     return "\n".join((*aligned(rows, 3), legend, *said)) + "\n"
 
 
@@ -314,7 +314,7 @@ def _run(options: argparse.Namespace) -> Figures:
                 _MEASURES[part](session)
             except (LoadError, ReceiverError, OSError) as error:
                 key = next(target.key for target in TARGETS if target.part == part)
-                figures.notes[key] = f"FAILED: {type(error).__name__}: {error}"
+                figures.notes[key] = f"FAILED: {type(error).__name__}: {str(error).splitlines()[-1:]}"
             sys.stderr.write(f"{part}: done\n")
     return figures
 

@@ -43,7 +43,8 @@ class TargetTests(SynchronousTestCase):
         self.assertTrue(lines.endswith("\n8 GB object: memory + MiB: in 8 s.\n"))
 
     def test_join(self) -> None:
-        first = Figures({"Date": "1"}, ["one"], {"a": [1.0]}, {"a": "first"})
+        """Values side by side; of what is said of them the last, and no failure that was made good."""
+        first = Figures({"Date": "1"}, ["one"], {"a": [1.0]}, {"a": "first", "b": "FAILED"})
         second = Figures({"Date": "1"}, ["two"], {"a": [2.0], "b": [3.0]}, {"a": "second"})
         self.assertEqual(
             joinFigures([first, second]),
