@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, product
@@ -50,6 +50,7 @@ class Receiver:
     :ivar configuration: what is in that file.
     :ivar isSerial: it serves one association after the other.
     :ivar isTLS: it is sent to over TLS.
+    :ivar keeps: it stores each object in a file.
     """
 
     command: tuple[str, ...]
@@ -57,6 +58,7 @@ class Receiver:
     configuration: str = ""
     isSerial: bool = False
     isTLS: bool = False
+    keeps: bool = True
 
 
 def _ours(*options: str, port: str = "--port", isTLS: bool = False) -> Receiver:
@@ -217,7 +219,7 @@ def measure(
         after = process.cpuTime()
     acknowledged = warmUp.objects + result.objects
     stored = countFiles(directory)
-    if stored != acknowledged:
+    if receiver.keeps and stored != acknowledged:
         raise LoadError(f"{acknowledged} objects acknowledged, but {stored} files stored")
     user, system = ((end - begin) / result.objects for begin, end in zip(before, after, strict=True))
     return Measurement(result, user, system, peaks[0])
@@ -234,7 +236,14 @@ def casesFor(
     ]
 
 
-def measureAll(cases: Sequence[Case], rounds: int, bounds: Bounds, scratch: Path, measured: Measured) -> None:
+def measureAll(
+    cases: Sequence[Case],
+    rounds: int,
+    bounds: Bounds,
+    scratch: Path,
+    measured: Measured,
+    receivers: Mapping[str, Receiver] = RECEIVERS,
+) -> None:
     """
     Measure cases in interleaved rounds; those that differ by their receiver only follow on each other.
 
@@ -247,14 +256,14 @@ def measureAll(cases: Sequence[Case], rounds: int, bounds: Bounds, scratch: Path
             first = number % len(alike)
             for case in alike[first:] + alike[:first]:
                 what = f"round {number + 1}: {case}"
-                measured.setdefault(case, {})[number] = _attempt(what, case, bounds, scratch)
+                measured.setdefault(case, {})[number] = _attempt(what, case, receivers[case.receiver], bounds, scratch)
 
 
-def _attempt(what: str, case: Case, bounds: Bounds, scratch: Path) -> Measurement | None:
+def _attempt(what: str, case: Case, receiver: Receiver, bounds: Bounds, scratch: Path) -> Measurement | None:
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
         size = parseSize(case.size)
-        measurement = measure(RECEIVERS[case.receiver], size, case.associations, case.window, bounds, directory)
+        measurement = measure(receiver, size, case.associations, case.window, bounds, directory)
     except (LoadError, ReceiverError, ValueError) as error:
         sys.stderr.write(f"{what}: FAILED: {error}\n")
         return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -111,11 +111,13 @@ class Results:
 
     :ivar facts: machine, versions and date, by what each is.
     :ivar commands: the command lines.
+    :ivar tables: what else was measured, as text, by what it is of.
     """
 
     facts: dict[str, str]
     commands: list[str]
     measured: Measured
+    tables: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write all of it, as JSON."""
@@ -124,7 +126,7 @@ class Results:
             for case, rounds in self.measured.items()
             for number, run in rounds.items()
         ]
-        document = {"facts": self.facts, "commands": self.commands, "runs": runs}
+        document = {"facts": self.facts, "commands": self.commands, "runs": runs, "tables": self.tables}
         path.write_text(json.dumps(document, indent=1) + "\n")
 
 
@@ -140,7 +142,7 @@ def loadResults(path: Path) -> Results:
         for run in document["runs"]:
             case = Case(*(run[name] for name in Case._fields))
             measured.setdefault(case, {})[run["round"]] = _measurementFrom(run["measurement"])
-        return Results(document["facts"], document["commands"], measured)
+        return Results(document["facts"], document["commands"], measured, document["tables"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} has no results: {error!r}") from error
 
@@ -159,7 +161,8 @@ def join(parts: Sequence[Results]) -> Results:
             measured.setdefault(case, {}).update({begun + number: run for number, run in runs.items()})
         begun += max(rounds, default=-1) + 1
     commands = list(dict.fromkeys(command for part in parts for command in part.commands))
-    return Results(joinFacts([part.facts for part in parts]), commands, measured)
+    tables = {name: table for part in parts for name, table in part.tables.items()}
+    return Results(joinFacts([part.facts for part in parts]), commands, measured, tables)
 
 
 def joinFacts(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:

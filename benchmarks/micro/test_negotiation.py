@@ -11,7 +11,7 @@ from dcxtwisted.testing.peer import associateRQ
 from dcxtwisted.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.negotiation import Negotiated, Supported, negotiate
-from dcxtwisted.wire.pdu import A_ASSOCIATE_RQ, decode
+from dcxtwisted.wire.pdu import A_ASSOCIATE_RQ, AssociateRQ, decode
 
 _SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 
@@ -38,11 +38,13 @@ def test_negotiate(benchmark: Benchmark, contexts: int) -> None:
 def test_bytes(benchmark: Benchmark, contexts: int) -> None:
     """The same from bytes to bytes."""
     names = [f"1.2.840.10008.5.1.4.1.1.{index}" for index in range(contexts)]
-    request = associateRQ({2 * index + 1: (name, _SYNTAXES) for index, name in enumerate(names)}).encode()
-    body = memoryview(request)[6:]
+    encoded = associateRQ({2 * index + 1: (name, _SYNTAXES) for index, name in enumerate(names)}).encode()
+    body = memoryview(encoded)[6:]
 
     def answered() -> bytes:
-        negotiated = negotiate(decode(A_ASSOCIATE_RQ, body), _SUPPORTED)
+        request = decode(A_ASSOCIATE_RQ, body)
+        assert isinstance(request, AssociateRQ)
+        negotiated = negotiate(request, _SUPPORTED)
         assert isinstance(negotiated, Negotiated)
         return negotiated.accept.encode()
 

@@ -51,7 +51,9 @@ class KeepingTests(SynchronousTestCase):
     """Results in files."""
 
     def test_thereAndBack(self) -> None:
-        results = Results({"Date": "today"}, ["python -m it"], measured(bare=[100, None], storescp_tls=[7.5]))
+        results = Results(
+            {"Date": "today"}, ["python -m it"], measured(bare=[100, None], storescp_tls=[7.5]), {"1K": "a b"}
+        )
         path = Path(self.mktemp())
         results.save(path)
         self.assertEqual(loadResults(path), results)
@@ -64,11 +66,11 @@ class KeepingTests(SynchronousTestCase):
 
     def test_join(self) -> None:
         """Rounds follow on each other, whatever each part measured, so that ratios stay within one."""
-        first = Results({"Machine": "A", "Date": "1"}, ["one"], measured(bare=[10, 20], dcxtwisted=[1, 2]))
-        second = Results({"Machine": "A", "Date": "2"}, ["one"], measured(dcxtwisted=[3], pynetdicom=[4]))
+        first = Results({"Machine": "A", "Date": "1"}, ["one"], measured(bare=[10, 20], dcxtwisted=[1, 2]), {"1K": "a"})
+        second = Results({"Machine": "A", "Date": "2"}, ["one"], measured(dcxtwisted=[3], pynetdicom=[4]), {"2K": "b"})
         joined = join([first, second])
         self.assertEqual(joined.facts, {"Machine": "A", "Date": "1; 2"})
-        self.assertEqual(joined.commands, ["one"])
+        self.assertEqual((joined.commands, joined.tables), (["one"], {"1K": "a", "2K": "b"}))
         self.assertEqual(
             joined.measured,
             {
