@@ -38,7 +38,7 @@ PARTS: Final[Mapping[str, str]] = {
     "dcxtwisted": "twistd, log",
     "dcxtwisted-durable": "durability: fsync, threads",
 }
-_COUNTS: Final = ((64 << 10, 10_000), (4 << 20, 2000))
+_COUNTS: Final = ((64 << 10, 10_000), (4 << 20, 4000))
 _FEW: Final = 8
 _TRACED: Final = "dcxtwisted"
 
