@@ -31,6 +31,7 @@ def facts(directory: Path, programs: Iterable[str] = ()) -> dict[str, str]:
     :param directory: where objects are stored.
     :param programs: programs of DCMTK.
     """
+    versions = ", ".join(dict.fromkeys(filter(None, map(_DCMTKVersion, programs))))
     return {
         "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "Machine": f"{processor(_text('/proc/cpuinfo'))}, {os.cpu_count()} cores, {memory(_text('/proc/meminfo'))}",
@@ -38,13 +39,13 @@ def facts(directory: Path, programs: Iterable[str] = ()) -> dict[str, str]:
         "dcxtwisted": _commit(),
         "Python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}",
         "Packages": ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name))),
-        "DCMTK": ", ".join(dict.fromkeys(filter(None, map(_DCMTKVersion, programs)))) or "none",
-    }
+    } | ({"DCMTK": versions} if versions else {})
 
 
 def commandLine(program: str) -> str:
-    """Return what was typed to run this program."""
-    return shlex.join(["python", "-m", program, *sys.argv[1:]])
+    """Return what was typed to run this program; of files somewhere else, only the names."""
+    arguments = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
+    return shlex.join(["python", "-m", program, *arguments])
 
 
 def processor(cpuinfo: str) -> str:

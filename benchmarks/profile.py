@@ -39,7 +39,7 @@ PARTS: Final[Mapping[str, str]] = {
     "dcxtwisted-durable": "durability: fsync, threads",
 }
 _COUNTS: Final = ((64 << 10, 10_000), (4 << 20, 4000))
-_FEW: Final = 8
+_FEW: Final = 16
 _TRACED: Final = "dcxtwisted"
 
 
@@ -168,7 +168,7 @@ def main() -> int:
     )
     parser.add_argument("--associations", type=int, default=8, help="at the same time [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=3, help="[default: %(default)s]")
-    parser.add_argument("--count", type=int, help="objects in a run [default: 10000, 2000 or 8, by their size]")
+    parser.add_argument("--count", type=int, help="objects in a run [default: 10000, 4000 or 16, by their size]")
     parser.add_argument("--seconds", type=float, default=4.0, help="longest run [default: %(default)s]")
     parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
     parser.add_argument("--no-calls", action="store_false", dest="calls", help="do without system calls")
