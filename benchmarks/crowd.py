@@ -10,15 +10,13 @@ comes and while it is there; then the time is taken until nothing of the crowd i
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -27,8 +25,8 @@ from pydicom.data import get_testdata_file
 
 from benchmarks.load import associateRQ
 from benchmarks.objects import makeTemplate
-from benchmarks.peers import RECEIVERS, dcmtkProgram, prepare
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
+from benchmarks.peers import RECEIVERS, dcmtkProgram, listening
+from benchmarks.processes import ReceiverError, raiseDescriptorLimit, tell
 
 _CROWD: Final = "127.0.0.2"
 _RECEIVER: Final = "127.0.0.1"
@@ -108,39 +106,25 @@ def stillThere(crowd: Sequence[socket.socket]) -> int:
     return count
 
 
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def tell(line: str) -> None:
-    """Say it now."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def run(options: argparse.Namespace, scratch: Path) -> None:
     """Run as the command line says, and tell what came of it."""
-    receiver = RECEIVERS[options.receiver]
-    for setting in options.set:
-        receiver = replace(receiver, command=(*receiver.command, "--set", setting))
-    port = freePort()
-    _, command, environment = prepare(receiver, port, scratch)
-    with ReceiverProcess(command, port, scratch / "log", set(), environment) as process:
+    with listening(RECEIVERS[options.receiver], scratch, set(), options.set) as process:
+        port = process.port
         send(port, 1)
         tell(f"without a crowd: {send(port, options.seconds)}")
-        before, peakBefore = _descriptors(process.pid), process.peakMemory()
+        before, peakBefore = process.descriptors(), process.peakMemory()
         began = time.monotonic()
         crowd = gather(port, options.connections, options.stall == "object")
         tell(f"{len(crowd)} connections made in {time.monotonic() - began:.1f} s")
         tell(f"beside them: {send(port, options.seconds)}")
         grown = (process.peakMemory() - peakBefore) / (1 << 20)
-        held = _descriptors(process.pid) - before
+        held = process.descriptors() - before
         tell(f"{held} descriptors more than before, {stillThere(crowd)} connections open, memory +{grown:.1f} MiB")
-        while _descriptors(process.pid) > before and time.monotonic() < began + _FREED:
+        while process.descriptors() > before and time.monotonic() < began + _FREED:
             time.sleep(0.1)
         tell(
             f"{time.monotonic() - began:.1f} s after the first of them: "
-            f"{_descriptors(process.pid) - before} descriptors more than before, {stillThere(crowd)} connections open"
+            f"{process.descriptors() - before} descriptors more than before, {stillThere(crowd)} connections open"
         )
         tell(f"after them: {send(port, options.seconds)}")
         for connection in crowd:
@@ -156,8 +140,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10, help="for how long the rate is taken, each time")
     parser.add_argument("--set", action="append", default=[], help="a setting of dcxtwisted, NAME=VALUE; repeatable")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raiseDescriptorLimit()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         try:
             run(options, Path(name).resolve())

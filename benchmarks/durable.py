@@ -24,11 +24,13 @@ from statistics import median
 from typing import Final
 
 from benchmarks.load import LoadError, parseSize
-from benchmarks.peers import CHECKOUT, RECEIVERS, Bounds, measure
-from benchmarks.processes import ReceiverError
-from benchmarks.scratch import emptyFiles, spreadDirectories, touchMemory
+from benchmarks.machine import CHECKOUT
+from benchmarks.peers import RECEIVERS, Bounds, measure
+from benchmarks.processes import ReceiverError, pinCores, tell
+from benchmarks.scratch import emptyFiles, freshDirectory, spreadDirectories, touchMemory
 
-_OURS: Final = "dcxtwisted-durable"
+#: What is measured beside loops.
+OURS: Final = "dcxtwisted-durable"
 # The loop ends by itself; this much later something is wrong.
 _PATIENCE: Final = 60.0
 
@@ -78,10 +80,10 @@ def loop(directory: str, size: int, threads: int, objects: int, seconds: float) 
 
 def runLoop(size: int, threads: int, bounds: Bounds, scratch: Path) -> tuple[float, float]:
     """Run C{loop} in a process of its own, on the receiver's core."""
-    (scratch / "store").mkdir()
+    directory = freshDirectory(scratch)
     objects = bounds.countFor(size, threads)
     touchMemory(scratch, size * objects)
-    arguments = [str(scratch / "store"), str(size), str(threads), str(objects), str(bounds.seconds)]
+    arguments = [str(directory), str(size), str(threads), str(objects), str(bounds.seconds)]
     cores = ",".join(map(str, bounds.receiverCores))
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.durable", "--loop", *arguments, cores],
@@ -108,40 +110,51 @@ def _loopAsToldBy(arguments: Sequence[str]) -> None:
 def _once(case: str, size: int, senders: int, bounds: Bounds, scratch: Path) -> tuple[float, float]:
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
-        if case != _OURS:
+        if case != OURS:
             return runLoop(size, int(case.split()[1]), bounds, directory)
-        measured = measure(RECEIVERS[_OURS], size, senders, 1, bounds, directory)
+        measured = measure(RECEIVERS[OURS], size, senders, 1, bounds, directory)
         return measured.result.objectsPerSecond, measured.cpu
     finally:
         emptyFiles(directory)
 
 
+def loopOf(threads: int) -> str:
+    """Return what the loop is called with so many threads."""
+    return f"loop, {threads} threads"
+
+
+def inRounds(
+    cases: Sequence[str], size: int, senders: int, rounds: int, bounds: Bounds, scratch: Path
+) -> list[dict[str, tuple[float, float]]]:
+    """
+    Measure C{OURS} and loops in turn, and return for each round objects in a second and CPU seconds for each.
+
+    :raises LoadError: if not every object was acknowledged and stored.
+    :raises ReceiverError: if the receiver, or a loop, fails.
+    """
+    measured = []
+    for number in range(rounds):
+        first = number % len(cases)
+        turns = [*cases[first:], *cases[:first]]
+        measured.append({case: _once(case, size, senders, bounds, scratch) for case in turns})
+    return measured
+
+
 def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> None:
     """Measure as the command line says, and tell what came of it."""
-    cases = [_OURS, *(f"loop, {threads} threads" for threads in options.threads.split(","))]
+    cases = [OURS, *map(loopOf, map(int, options.threads.split(",")))]
     for text in options.sizes.split(","):
         size = parseSize(text)
-        rounds: list[dict[str, tuple[float, float]]] = []
-        for number in range(options.rounds):
-            first = number % len(cases)
-            rounds.append(
-                {case: _once(case, size, options.senders, bounds, scratch) for case in cases[first:] + cases[:first]}
-            )
+        rounds = inRounds(cases, size, options.senders, options.rounds, bounds, scratch)
         tell(f"{text}, {options.senders} senders, {options.rounds} rounds: median (least-greatest)")
         for case in cases:
             rates = sorted(measured[case][0] for measured in rounds)
             CPU = median(measured[case][1] for measured in rounds)
-            ratio = median(measured[_OURS][0] / measured[case][0] for measured in rounds)
+            ratio = median(measured[OURS][0] / measured[case][0] for measured in rounds)
             tell(
                 f"  {case:20} {median(rates):7.1f} ({rates[0]:.1f}-{rates[-1]:.1f}) objects/s, "
-                f"{CPU * 1e6:5.0f} us CPU each, {_OURS} has {ratio:.2f} of it"
+                f"{CPU * 1e6:5.0f} us CPU each, {OURS} has {ratio:.2f} of it"
             )
-
-
-def tell(line: str) -> None:
-    """Say it now."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def main() -> int:
@@ -158,11 +171,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="longest run [default: %(default)s]")
     parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    pinned = ({cores[0]}, {cores[1]}) if len(cores) > 1 else (set[int](), set[int]())
-    bounds = Bounds(options.count, options.seconds, *pinned)
-    if bounds.senderCores:
-        os.sched_setaffinity(0, bounds.senderCores)
+    bounds = Bounds(options.count, options.seconds, *pinCores())
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
         scratch = Path(name).resolve()
         spreadDirectories(scratch)

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.kills import Broken, Record, Store
-from benchmarks.peers import CHECKOUT, TWISTD
+from benchmarks.machine import CHECKOUT
+from benchmarks.peers import TWISTD
 from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 from benchmarks.requestor import Requestor, requestFor, templateOf
 

@@ -28,8 +28,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import CHECKOUT
 from benchmarks.objects import Template
-from benchmarks.peers import CHECKOUT, TWISTD
+from benchmarks.peers import TWISTD
 from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
 from benchmarks.requestor import Identity, Requestor, requestFor, templateOf
 from benchmarks.scratch import spreadDirectories

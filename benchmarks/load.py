@@ -45,7 +45,7 @@ _GRACE: Final = 30.0
 
 _MESSAGE_ID: Final = pack("<HHL", 0, 0x0120, 2)
 _STATUS: Final = pack("<HHL", 0, 0x0900, 2)
-_RELEASE_RQ: Final = pack(">BxLxxxx", 5, 4)
+RELEASE_RQ: Final = pack(">BxLxxxx", 5, 4)
 
 
 class LoadError(Exception):
@@ -200,7 +200,7 @@ class _Association:
     def release(self, timeout: float) -> None:
         """Release the association, waiting for the A-RELEASE-RP, and close the connection."""
         self._socket.settimeout(timeout)
-        self._sendAll(_RELEASE_RQ)
+        self._sendAll(RELEASE_RQ)
         PDU = self._readPDU()
         if PDU[0] != 6:
             raise LoadError(f"PDU type {PDU[0]:02X} instead of an A-RELEASE-RP")
@@ -241,9 +241,7 @@ class _TLSAssociation(_Association):
     __slots__ = ("_encrypted", "_incoming", "_outgoing", "_ssl")
 
     def __init__(self, port: int, called: bytes, window: int, timeout: float) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = clientContext()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing)
         self._encrypted = memoryview(b"")
@@ -284,17 +282,30 @@ class _TLSAssociation(_Association):
         return data
 
 
+def clientContext() -> ssl.SSLContext:
+    """Return what speaks TLS with a receiver, whatever certificate it shows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _item(itemType: int, value: bytes) -> bytes:
     return pack(">BxH", itemType, len(value)) + value
 
 
-def associateRQ(called: bytes, window: int = 1) -> bytes:
+def associateRQ(
+    called: bytes,
+    window: int = 1,
+    abstractSyntax: bytes = CT_IMAGE_STORAGE,
+    transferSyntax: bytes = EXPLICIT_VR_LITTLE_ENDIAN,
+) -> bytes:
     """
-    Return an A-ASSOCIATE-RQ that proposes CT images in explicit VR little endian (PS3.8 9.3.2).
+    Return an A-ASSOCIATE-RQ that proposes one presentation context (PS3.8 9.3.2).
 
     :param window: how many operations to propose to have outstanding; 1 proposes nothing.
     """
-    context = pack(">Bxxx", CONTEXT_ID) + _item(0x30, CT_IMAGE_STORAGE) + _item(0x40, EXPLICIT_VR_LITTLE_ENDIAN)
+    context = pack(">Bxxx", CONTEXT_ID) + _item(0x30, abstractSyntax) + _item(0x40, transferSyntax)
     user = _item(0x51, pack(">L", 16384)) + _item(0x52, b"2.25.271828182845904523536028747") + _item(0x55, b"LOAD")
     if window > 1:
         user += _item(0x53, pack(">HH", window, 1))

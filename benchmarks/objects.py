@@ -4,12 +4,14 @@ CT images of a chosen size, as the P-DATA-TF PDUs of one C-STORE request.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct, pack
 from typing import Final
 
 CT_IMAGE_STORAGE: Final = b"1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN: Final = b"1.2.840.10008.1.2.1"
+VERIFICATION: Final = b"1.2.840.10008.1.1"
 
 #: The presentation context on which the objects are sent.
 CONTEXT_ID: Final = 1
@@ -163,6 +165,37 @@ def makeTemplate(size: int, maximumLength: int, run: int) -> Template:
     )
 
 
+def largeObject(size: int) -> Iterator[bytes]:
+    """
+    Give a C-STORE request piece by piece, with about so many bytes, for transfer syntaxes with encapsulated pixels.
+
+    A value is less than 4 GiB long, a series of fragments may be as long as it likes (PS3.5 A.4). The fragments are of
+    512 MiB at most, and begin where PDUs do.
+    """
+    instance = f"{_ROOT}.3"
+    command, _ = _command(instance.encode())
+    values = {"instance": instance, "study": f"{_ROOT}.1", "series": f"{_ROOT}.2", "columns": "0", "rows": "0"}
+    header = _header(values | {"reference": ""}, True, 0)
+    offsetTable = pack("<HHL", 0xFFFE, 0xE000, 0)
+    yield _PDU(3, command) + _PDU(0, header + pack("<HH2sxxL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF) + offsetTable)
+    room = 131072 - 6
+    inner = _PDU(0, bytes(room))
+    left = size // room
+    while left:
+        inFragment = min(left, (512 << 20) // room)
+        yield _PDU(0, pack("<HHL", 0xFFFE, 0xE000, inFragment * room - 8) + bytes(room - 8))
+        for _ in range(inFragment - 1):
+            yield inner
+        left -= inFragment
+    yield _PDU(2, pack("<HHL", 0xFFFE, 0xE0DD, 0))
+
+
+def echoRequest() -> bytes:
+    """Return a C-ECHO request as one PDU (PS3.7 9.3.5.1)."""
+    values = ((0x0002, _padded(VERIFICATION, b"\0")), (0x0100, pack("<H", 0x0030)))
+    return _PDU(3, _commandSet((*values, (0x0110, pack("<H", 1)), (0x0800, pack("<H", 0x0101)))))
+
+
 def _PDU(flags: int, fragment: bytes) -> bytes:
     """Return a P-DATA-TF PDU with one PDV (PS3.8 9.3.5)."""
     return pack(">BxLLBB", 4, len(fragment) + 6, len(fragment) + 2, CONTEXT_ID, flags) + fragment
@@ -177,11 +210,15 @@ def _appendPDUs(stream: bytearray, dataSet: bytearray, fragment: int) -> None:
         stream += piece
 
 
+def _commandSet(values: Iterable[tuple[int, bytes]]) -> bytes:
+    elements = b"".join(pack("<HHL", 0, element, len(value)) + value for element, value in values)
+    return pack("<HHLL", 0, 0, 4, len(elements)) + elements
+
+
 def _command(instance: bytes) -> tuple[bytes, int]:
     """Return a C-STORE-RQ command set, and where its Message ID will be in its PDU (PS3.7 9.3.1.1)."""
-    elements = b"".join(
-        pack("<HHL", 0, element, len(value)) + value
-        for element, value in (
+    command = _commandSet(
+        (
             (0x0002, _padded(CT_IMAGE_STORAGE, b"\0")),
             (0x0100, pack("<H", 0x0001)),
             (0x0110, pack("<H", 0)),
@@ -190,7 +227,6 @@ def _command(instance: bytes) -> tuple[bytes, int]:
             (0x1000, _padded(instance, b"\0")),
         )
     )
-    command = pack("<HHLL", 0, 0, 4, len(elements)) + elements
     return command, 12 + command.index(pack("<HHL", 0, 0x0110, 2)) + 8
 
 

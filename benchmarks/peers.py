@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -27,12 +27,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from benchmarks.load import LoadError, parseSize, parseWindow, runLoad
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
-from benchmarks.scratch import countFiles, emptyFiles, spreadDirectories, touchMemory
-from benchmarks.table import Case, Measurement, formatTable
+from benchmarks.machine import CHECKOUT, commandLine, facts
+from benchmarks.pages import described, rewrite
+from benchmarks.picture import draw
+from benchmarks.processes import ReceiverError, ReceiverProcess, freePort, pinCores
+from benchmarks.results import Case, Measured, Measurement, Results, join, loadResults
+from benchmarks.scratch import countFiles, emptyFiles, freshDirectory, spreadDirectories, touchMemory
+from benchmarks.table import formatTable
 
-#: The checkout that this is run from.
-CHECKOUT: Final = Path(__file__).resolve().parent.parent
 #: The program beside this Python.
 TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
 
@@ -49,6 +51,7 @@ class Receiver:
     :ivar isSerial: it serves one association after the other.
     :ivar isTLS: it is sent to over TLS.
     :ivar workers: processes that it starts once it listens, and that stay.
+    :ivar keeps: it stores each object in a file.
     """
 
     command: tuple[str, ...]
@@ -57,6 +60,7 @@ class Receiver:
     isSerial: bool = False
     isTLS: bool = False
     workers: int = 0
+    keeps: bool = True
 
 
 def _ours(*options: str, port: str = "--port", isTLS: bool = False, workers: int = 0) -> Receiver:
@@ -128,6 +132,8 @@ RECEIVERS: Final = {
 # Objects in a run: enough for the clock of /proc, which ticks every 10 ms, and no more than the page cache takes.
 _COUNTS: Final = ((64 << 10, 5000), (4 << 20, 1000))
 _FEW: Final = 8
+# What all associations send at the same time; beyond it the system has to write to the disk meanwhile.
+_MOST_AT_ONCE: Final = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +153,7 @@ class Bounds:
 
 def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[str], dict[str, str]]:
     """Return the new store directory of a receiver that is to be started, its command and its environment."""
-    directory = scratch / "store"
-    directory.mkdir()
+    directory = freshDirectory(scratch)
     configuration = scratch / "configuration"
     configuration.write_text(receiver.configuration)
     names = {"port": port, "directory": directory, "configuration": configuration}
@@ -157,6 +162,20 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
         _makeCertificate(scratch)
     command = [argument.format(**names) for argument in receiver.command]
     return directory, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), **receiver.environment}
+
+
+def listening(receiver: Receiver, scratch: Path, cores: set[int], settings: Sequence[str] = ()) -> ReceiverProcess:
+    """
+    Return a receiver that is to be started.
+
+    :param scratch: an empty directory for its files.
+    :param settings: of dcxtwisted, as NAME=VALUE.
+    """
+    port = freePort()
+    _, command, environment = prepare(receiver, port, scratch)
+    for setting in settings:
+        command += ["--set", setting]
+    return ReceiverProcess(command, port, scratch / "log", cores, environment)
 
 
 def _makeCertificate(scratch: Path) -> None:
@@ -191,7 +210,7 @@ def measure(
         warmUp = runLoad(port, size, 1, 10 if size < 4 << 20 else 1, tls=receiver.isTLS)
         count = bounds.countFor(size, associations)
         touchMemory(scratch, size * count)
-        cpuBefore = process.cpuSeconds()
+        before = process.cpuTime()
         result = runLoad(
             port,
             size,
@@ -202,42 +221,54 @@ def measure(
             tls=receiver.isTLS,
             beforeRelease=lambda: peaks.append(process.peakMemory()),
         )
-        cpu = process.cpuSeconds() - cpuBefore
+        after = process.cpuTime()
     acknowledged = warmUp.objects + result.objects
     stored = countFiles(directory)
-    if stored != acknowledged:
+    if receiver.keeps and stored != acknowledged:
         raise LoadError(f"{acknowledged} objects acknowledged, but {stored} files stored")
-    return Measurement(result, cpu / result.objects, peaks[0])
+    user, system = ((end - begin) / result.objects for begin, end in zip(before, after, strict=True))
+    return Measurement(result, user, system, peaks[0])
 
 
-def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> int:
-    """Measure everything that was asked for, print the table, and return how many runs failed."""
-    measured: dict[Case, list[Measurement | None]] = {}
-    failures = 0
-    for number in range(options.rounds):
-        for size in options.sizes:
-            for associations, window in product(options.associations, options.windows):
-                # Another one begins each time: what that costs, or gains, is spread over all.
-                first = number % len(options.receivers)
-                for name in options.receivers[first:] + options.receivers[:first]:
-                    if RECEIVERS[name].isSerial and associations > 1:
-                        continue
-                    case = Case(size, associations, window, name)
-                    measurement = _attempt(f"round {number + 1}: {case}", case, bounds, scratch)
-                    failures += measurement is None
-                    measured.setdefault(case, []).append(measurement)
-    sys.stdout.write(formatTable(measured, options.baseline))
-    serial = [name for name in options.receivers if RECEIVERS[name].isSerial]
-    if serial and max(options.associations) > 1:
-        sys.stdout.write(f"Serves one association at a time, and was not measured with more: {', '.join(serial)}.\n")
-    return failures
+def casesFor(
+    sizes: Sequence[str], associations: Sequence[int], windows: Sequence[int], receivers: Sequence[str]
+) -> list[Case]:
+    """Return every case of these but those that cannot be, or would measure how fast memory fills up."""
+    return [
+        Case(*chosen)
+        for chosen in product(sizes, associations, windows, receivers)
+        if parseSize(chosen[0]) * chosen[1] <= _MOST_AT_ONCE and not (RECEIVERS[chosen[3]].isSerial and chosen[1] > 1)
+    ]
 
 
-def _attempt(what: str, case: Case, bounds: Bounds, scratch: Path) -> Measurement | None:
+def measureAll(
+    cases: Sequence[Case],
+    rounds: int,
+    bounds: Bounds,
+    scratch: Path,
+    measured: Measured,
+    receivers: Mapping[str, Receiver] = RECEIVERS,
+) -> None:
+    """
+    Measure cases in interleaved rounds; those that differ by their receiver only follow on each other.
+
+    :param measured: takes what comes of it, from the first run on: it is good even after an interruption.
+    """
+    for number in range(rounds):
+        for _, group in groupby(cases, key=lambda case: case._replace(receiver="")):
+            # Another one begins each time: what that costs, or gains, is spread over all.
+            alike = list(group)
+            first = number % len(alike)
+            for case in alike[first:] + alike[:first]:
+                what = f"round {number + 1}: {case}"
+                measured.setdefault(case, {})[number] = _attempt(what, case, receivers[case.receiver], bounds, scratch)
+
+
+def _attempt(what: str, case: Case, receiver: Receiver, bounds: Bounds, scratch: Path) -> Measurement | None:
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
         size = parseSize(case.size)
-        measurement = measure(RECEIVERS[case.receiver], size, case.associations, case.window, bounds, directory)
+        measurement = measure(receiver, size, case.associations, case.window, bounds, directory)
     except (LoadError, ReceiverError, ValueError) as error:
         sys.stderr.write(f"{what}: FAILED: {error}\n")
         return None
@@ -258,7 +289,7 @@ def _parsed() -> argparse.Namespace:
         "--receivers",
         type=_list,
         default=plain,
-        help=f"separated by commas, of {names} [default: those without TLS]",
+        help=f"separated by commas, of {names}; or all [default: those without TLS]",
     )
     parser.add_argument("--sizes", type=_list, default="1K,525K,128M", help="of the data sets [default: %(default)s]")
     parser.add_argument("--associations", type=_list, default="1,8", help="at the same time [default: %(default)s]")
@@ -273,8 +304,26 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="longest run [default: %(default)s]")
     parser.add_argument("--directory", type=Path, help="where stores are made, and removed [default: a temporary one]")
     parser.add_argument("--unpinned", action="store_true", help="receiver and sender share all cores")
-    parser.add_argument("--baseline", default="storescp", help="what the ratios are over [default: %(default)s]")
+    parser.add_argument(
+        "--baselines",
+        type=_list,
+        default="storescp,dcmtk,bare,pynetdicom",
+        help="what the ratios are over; dcmtk is the best of DCMTK's [default: %(default)s]",
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE", help="where to keep what was measured, as JSON")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        dest="parts",
+        help="measure nothing, but join what was kept in these",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw it, as SVG")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="page in reStructuredText to write it into")
     options = parser.parse_args()
+    if options.receivers == ["all"]:
+        options.receivers = list(RECEIVERS)
     unknown = [name for name in options.receivers if name not in RECEIVERS]
     if unknown:
         parser.error(f"unknown receivers {', '.join(unknown)}; known are {names}")
@@ -302,21 +351,47 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def main() -> int:
     """Run as the command line says; 1 if a run failed, 130 if interrupted."""
     options = _parsed()
+    if options.parts:
+        publish(join([loadResults(path) for path in options.parts]), options)
+        return 0
     # So that receivers and directories go in that case too.
     signal.signal(signal.SIGTERM, _terminated)
-    cores = sorted(os.sched_getaffinity(0))
-    isPinned = len(cores) > 1 and not options.unpinned
-    pinned = ({cores[0]}, {cores[1]}) if isPinned else (set[int](), set[int]())
-    bounds = Bounds(options.count, options.seconds, *pinned)
-    if bounds.senderCores:
-        os.sched_setaffinity(0, bounds.senderCores)
+    bounds = Bounds(options.count, options.seconds, *((set[int](), set[int]()) if options.unpinned else pinCores()))
+    cases = casesFor(options.sizes, options.associations, options.windows, options.receivers)
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
         scratch = Path(name).resolve()
         spreadDirectories(scratch)
+        results = Results(factsFor(scratch), [commandLine("benchmarks.peers")], {})
+        wasInterrupted = False
         try:
-            return 1 if run(options, bounds, scratch) else 0
+            measureAll(cases, options.rounds, bounds, scratch, results.measured)
         except KeyboardInterrupt:
-            return 130
+            wasInterrupted = True
+    publish(results, options)
+    if wasInterrupted:
+        return 130
+    return 1 if any(run is None for runs in results.measured.values() for run in runs.values()) else 0
+
+
+def factsFor(scratch: Path) -> dict[str, str]:
+    """Return what is to be said of machine and versions where receivers are measured."""
+    return facts(scratch, (dcmtkProgram("storescp"), dcmtkProgram("dcmrecv")))
+
+
+def publish(results: Results, options: argparse.Namespace) -> None:
+    """Print the table, and write what the command line asks for."""
+    if options.save:
+        results.save(options.save)
+    table = formatTable(results.measured, options.baselines)
+    most = max((case.associations for case in results.measured), default=1)
+    serial = dict.fromkeys(case.receiver for case in results.measured if RECEIVERS[case.receiver].isSerial)
+    if serial and most > 1:
+        table += f"Serves one association at a time, and was not measured with more: {', '.join(serial)}.\n"
+    sys.stdout.write(table)
+    if options.picture:
+        options.picture.write_text(draw(results.measured, results.facts))
+    if options.report:
+        rewrite(options.report, "measured side by side", described(results.facts, results.commands, table))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ Receivers as processes: started, watched through /proc, and ended by their ids.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 _START: Final = 30.0
 _STOP: Final = 15.0
@@ -24,6 +26,37 @@ _LISTEN: Final = "0A"
 
 class ReceiverError(Exception):
     """A receiver did not start, ended by itself, or did not come to rest."""
+
+
+class CPUTime(NamedTuple):
+    """Seconds that processes spent in their own code, and in the kernel."""
+
+    user: float
+    system: float
+
+
+def tell(line: str) -> None:
+    """Say it now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def pinCores() -> tuple[set[int], set[int]]:
+    """
+    Return the cores of receiver and sender, empty where there is only one; this process stays on the sender's from now.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return set(), set()
+    os.sched_setaffinity(0, {cores[1]})
+    return {cores[0]}, {cores[1]}
+
+
+def raiseDescriptorLimit() -> int:
+    """Let this process, and those it starts, have as many descriptors as the system lets them; return how many."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def freePort() -> int:
@@ -107,7 +140,7 @@ class ReceiverProcess:
         text = self._log.read_text(errors="replace").strip().splitlines()[-5:]
         return ": " + " | ".join(text) if text else ""
 
-    def cpuSeconds(self) -> float:
+    def cpuTime(self) -> CPUTime:
         """
         Return the user and system time of the process and of every child it ever had.
 
@@ -119,7 +152,7 @@ class ReceiverProcess:
         while True:
             before = _descendants(self.pid)
             if all(pid in self._workers or _stat(pid)[0] == "Z" for pid in before):
-                ticks = sum(_ticks(pid) for pid in (self.pid, *before))
+                ticks = [_ticks(pid) for pid in (self.pid, *before)]
                 # One that was reaped meanwhile would count twice or not at all.
                 if before == _descendants(self.pid):
                     break
@@ -128,11 +161,24 @@ class ReceiverProcess:
             time.sleep(_POLL)
         if self._process.poll() is not None:
             raise ReceiverError(f"ended by itself with {self._process.returncode}{self._lastLines()}")
-        return ticks * _TICK
+        user, system = (sum(each) * _TICK for each in zip(*ticks, strict=True))
+        return CPUTime(user, system)
 
     def peakMemory(self) -> int:
         """Return the sum of the peak resident sizes of the process and its present children, in bytes."""
-        return sum(_peakMemory(pid) for pid in (self.pid, *_descendants(self.pid)))
+        return sum(_memory(pid, "VmHWM") for pid in (self.pid, *_descendants(self.pid)))
+
+    def memory(self) -> int:
+        """Return the present resident size of the process, in bytes."""
+        return _memory(self.pid, "VmRSS")
+
+    def forgetPeak(self) -> None:
+        """Let the peak of its resident size be what that is now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def descriptors(self) -> int:
+        """Return how many descriptors the process has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def end(self) -> None:
         """Terminate the process and its children, and kill what does not end in time."""
@@ -170,9 +216,10 @@ def _stat(pid: int) -> list[str]:
     return text[text.rindex(")") + 2 :].split()
 
 
-def _ticks(pid: int) -> int:
-    """Return utime, stime, cutime and cstime together; the last two hold the children that were reaped."""
-    return sum(map(int, _stat(pid)[11:15]))
+def _ticks(pid: int) -> tuple[int, int]:
+    """Return user and system time, each with that of the children that were reaped."""
+    utime, stime, cutime, cstime = map(int, _stat(pid)[11:15])
+    return utime + cutime, stime + cstime
 
 
 def _descendants(pid: int) -> list[int]:
@@ -184,9 +231,9 @@ def _descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def _peakMemory(pid: int) -> int:
+def _memory(pid: int, what: str) -> int:
     with suppress(OSError), open(f"/proc/{pid}/status") as lines:
         for line in lines:
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{what}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -19,21 +19,23 @@ from benchmarks.objects import CONTEXT_ID, CT_IMAGE_STORAGE, EXPLICIT_VR_LITTLE_
 _HOST: Final = "127.0.0.1"
 _LONGEST_PDU: Final = 131072
 _MESSAGE_ID: Final = pack("<HHL", 0, 0x0110, 2)
-_RELEASE_RP: Final = pack(">BxLxxxx", 6, 4)
+RELEASE_RP: Final = pack(">BxLxxxx", 6, 4)
 
 
 def _item(itemType: int, value: bytes) -> bytes:
     return pack(">BxH", itemType, len(value)) + value
 
 
-def _associateAC(request: bytes) -> bytes:
+def associateAC(request: bytes) -> bytes:
+    """Return the A-ASSOCIATE-AC to what benchmarks.load proposes."""
     context = pack(">Bxxx", CONTEXT_ID) + _item(0x40, EXPLICIT_VR_LITTLE_ENDIAN)
     user = _item(0x51, pack(">L", _LONGEST_PDU)) + _item(0x52, b"2.25.161803398874989484820458683")
     body = request[6:74] + _item(0x10, b"1.2.840.10008.3.1.1.1") + _item(0x21, context) + _item(0x50, user)
     return pack(">BxL", 2, len(body)) + body
 
 
-def _storeRSP(messageID: int) -> bytes:
+def storeRSP(messageID: int) -> bytes:
+    """Return a C-STORE-RSP with status 0000 as a PDU."""
     elements = b"".join(
         pack("<HHL", 0, element, len(value)) + value
         for element, value in (
@@ -66,17 +68,17 @@ class _BarePeer:
         if self._file < 0 and not self._carry:
             PDUType = chunk[0]
             if PDUType == 1:
-                self.connection.sendall(_associateAC(bytes(chunk)))
+                self.connection.sendall(associateAC(bytes(chunk)))
                 return False
             if PDUType != 4:
-                self.connection.sendall(_RELEASE_RP)
+                self.connection.sendall(RELEASE_RP)
                 return True
             self._open(bytes(chunk[:256]))
         os.write(self._file, chunk)
         if self._walked(chunk):
             os.close(self._file)
             self._file = -1
-            self.connection.sendall(_storeRSP(self._messageID))
+            self.connection.sendall(storeRSP(self._messageID))
         return False
 
     def _open(self, command: bytes) -> None:
