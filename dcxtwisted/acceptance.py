@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+#: Rejected transiently, by the presentation layer's provider: local limit exceeded (PS3.8 9.3.4).
+_LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
 #: OnConnection, or a checker, failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _USER_NOT_CONFIRMED: Final = AssociateRJ(1, 1, 1)
@@ -150,11 +152,12 @@ class Acceptance:
                 return
             outcome = judged
         if pull is not None and not pull.reserve(association):
-            self._reject(factory.admission.refuse(), "because as many wait to be asked for as may")
+            waiting = factory.admission.refuse("maximumAssociationsWaiting")
+            self._reject(_LOCAL_LIMIT_EXCEEDED, f"because as many wait to be asked for as may, {waiting}")
             return
-        exceeded = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
-        if exceeded is not None:
-            self._reject(exceeded, "because a limit is reached")
+        reached = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
+        if reached is not None:
+            self._reject(_LOCAL_LIMIT_EXCEEDED, f"because a limit is reached, {reached}")
             return
         association.acceptedContexts = outcome.contexts
         association.notAccepted = tuple(

@@ -181,6 +181,8 @@ class WaitForConnectionTests(PullTestCase):
             self.assertEqual((rejected.result, rejected.source, rejected.reason), (2, 3, 2))
         self.assertEqual(self.names, ["OnConnection"] * 2)
         self.assertEqual(self.acceptor.counts["associations over a limit"], 2)
+        why = "because as many wait to be asked for as may, maximumAssociationsWaiting = 2: from 'PEER'"
+        self.assertTrue(any(why in line for line in self.lines))
         # Each that is handed out leaves room for another.
         self.successResultOf(self.waitForConnection())
         self.assertIsNotNone(self.associate().accepted)
