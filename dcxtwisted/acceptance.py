@@ -285,7 +285,7 @@ class Acceptance:
         if isinstance(error, AssociationRejected):
             self._reject(AssociateRJ(error.result, error.source, error.reason), "by OnConnection")
         elif isinstance(error, DeadlinePassed):
-            self._reject(_EVENT_FAILED, f"because OnConnection did not answer within {error}")
+            self._reject(_EVENT_FAILED, f"because OnConnection did not answer {error}")
         else:
             _log.failure("OnConnection failed for {association}", failure, association=self.association)
             self._reject(_EVENT_FAILED, "because OnConnection failed")

@@ -80,7 +80,10 @@ class Deadline:
         return _Wait(self._clock, 0 if self._hurries else self.seconds, awaited, what, self._waits).told
 
     def hurry(self) -> None:
-        """Wait no longer: not for what is waited for now, nor, until C{takeTime}, for what does not come at once."""
+        """
+        Wait no longer, as the listener stops: neither for what is waited for now, nor, until C{takeTime}, for what does
+        not come at once.
+        """
         self._hurries = True
         for wait in list(self._waits):
             wait.end()
@@ -119,7 +122,8 @@ class _Wait(Generic[_T]):
             self._awaited.cancel()
 
     def end(self) -> None:
-        """Have the deadline pass now."""
+        """Have the deadline pass now, in a hurry."""
+        self._seconds = 0
         if self._call.active():
             self._call.cancel()
             self._passed()
@@ -132,7 +136,9 @@ class _Wait(Generic[_T]):
         finally:
             # What is cancelled may be code of the application, and have all of it cancelled.
             if not self.told.called:
-                self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
+                # No deadline is of 0 s, but where there is a hurry.
+                time = f"within {self._seconds:g} s" if self._seconds else "before the listener stopped"
+                self.told.errback(DeadlinePassed(time))
 
     def _fired(self, result: _T | Failure) -> None:
         self._waits.discard(self)

@@ -292,7 +292,7 @@ class ListenerService(MultiService):
         return stopped.addBoth(_notNeeded, lastResort)
 
     def _leave(self) -> NoReturn:
-        # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
+        # What neither a deadline nor an abort ends: a thread at a disk that hangs. No event is waited for by now.
         _log.critical("something in flight does not end: leaving it, with status 1")
         sys.stdout.flush()
         os._exit(1)

@@ -868,7 +868,7 @@ class InFlightTests(TwistdTestCase):
         self.program.waitFor("SIGTERM: stopping")
         self.program.signal(signal.SIGTERM)
         self.assertEqual(self.program.status(), 0)
-        self.assertIn("OnStoreDone: no answer within", self.program.output)
+        self.assertIn("OnStoreDone: no answer before the listener stopped", self.program.output)
         self.assertEqual(self.files(), [])
 
     def test_killed(self) -> None:
