@@ -69,8 +69,9 @@ class Deadline:
         """
         Return a Deferred that fires as C{awaited} does, or at the deadline fails with DeadlinePassed.
 
-        C{awaited} is cancelled first then, as it is where the Deferred returned is cancelled. One that goes on all the
-        same is waited for no longer; what comes of it is dropped, and logged where it is a failure.
+        C{awaited} is cancelled first then, as it is where the Deferred returned is cancelled. One that refuses as it is
+        cancelled knows better why it is late: the Deferred fails with that. One that goes on all the same is waited for
+        no longer; what comes of it is dropped, and logged where it is a failure.
 
         :param what: what is waited for, for the log.
         :raises TypeError: it is no Deferred, but what code of others answered in place of one.
@@ -146,7 +147,12 @@ class _Wait(Generic[_T]):
             self._call.cancel()
         if not (self._isOver or self.told.called):
             self.told.callback(result)
-        elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
+        elif not isinstance(result, Failure):
+            return
+        elif result.check(*_ANSWERS):
+            if not self.told.called:
+                self.told.errback(result)
+        elif not result.check(CancelledError):
             _log.failure("{what} failed when it was no longer waited for", result, what=self._what)
 
 

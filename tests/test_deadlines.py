@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.deadlines import Countdown, Deadline, Watch
-from dcxtwisted.errors import DeadlinePassed
+from dcxtwisted.errors import DeadlinePassed, StoreRefused
 
 
 class CountdownTests(SynchronousTestCase):
@@ -207,6 +207,15 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(15)
         self.assertEqual(happened, ["cancelled", str(DeadlinePassed)])
         self.successResultOf(told)
+        self.failureResultOf(self.told, DeadlinePassed)
+
+    def test_refusesWhenCancelled(self) -> None:
+        """It says itself why it was late; said later, nobody hears it."""
+        refusal = StoreRefused(0xA700, "no room")
+        awaited: Deferred[str] = Deferred(lambda awaited: awaited.errback(refusal))
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        self.clock.advance(15)
+        self.assertIs(self.failureResultOf(told, StoreRefused).value, refusal)
         self.failureResultOf(self.told, DeadlinePassed)
 
     def test_answersWhenCancelled(self) -> None:
