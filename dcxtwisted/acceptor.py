@@ -23,7 +23,7 @@ from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.dimse import DIMSEProvider
 from dcxtwisted.endpoints import endpointFrom, portNamed
 from dcxtwisted.entities import ApplicationEntity, Served, checkDistinct, fileStoreFrom
-from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.events import DCXACCEvents, checkReactor, misspelt
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
     IDCXACC,
@@ -367,6 +367,7 @@ class DCXACC(Service):
         if self._listening is not None and (name in self._named or name in _numbersOf(self._ports)):
             raise RuntimeError(f"startService listens on {port}: a port is push or pull, never both")
         if name not in self._pulls:
+            self._checkEvents()
             # With TLS or without, as the security context says when it begins to listen.
             self._pulls[name] = PullPort(self.factory, self._secured(port), self._pullListens)
         pull = self._pulls[name]
@@ -389,6 +390,7 @@ class DCXACC(Service):
         """
         Listen, while privileges last; what comes waits until the reactor goes on.
 
+        :raise ValueError: there are C{asyncioEvents}, and the reactor does not run asyncio.
         :raise CannotListenError: a port cannot be had; then none is kept open.
         """
         self._listen()
@@ -398,6 +400,7 @@ class DCXACC(Service):
         """
         Open the store, as whoever the process is by now, and listen where C{privilegedStartService} did not.
 
+        :raise ValueError: there are C{asyncioEvents}, and the reactor does not run asyncio.
         :raise CannotListenError: a port cannot be had; then none is kept open.
         :raise OSError: the store directory cannot be made or written to; no port is kept open.
         """
@@ -423,6 +426,7 @@ class DCXACC(Service):
                 raise RuntimeError(f"WaitForConnection listens on {name}: a port is push or pull, never both")
         if getattr(self._clock, "seconds", None) is time.time:
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
+        self._checkEvents()
         failures: list[Failure] = []
         endpoints = [(endpoint, False) for endpoint in self._endpoints]
         endpoints += [(endpoint, True) for endpoint in self._tlsEndpoints]
@@ -436,6 +440,13 @@ class DCXACC(Service):
             self.stopService()
             failures[0].raiseException()
         self._listening.addCallback(self._listenedLate, failures)
+
+    def _checkEvents(self) -> None:
+        providers = {id(served.events): served.events for served in self._allServed}
+        for events in providers.values():
+            checkReactor(events, self._reactor)
+            for line in misspelt(events):
+                _log.warn("{line}", line=line)
 
     def _endpointFrom(self, description: Listening) -> IStreamServerEndpoint:
         return endpointFrom(self._reactor, description)

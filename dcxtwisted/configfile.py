@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.python.reflect import namedAny
 
 from dcxtwisted.configuration import Configuration
+from dcxtwisted.dottednames import callableNamed, madeBy
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
 from dcxtwisted.sections import (
@@ -250,29 +250,8 @@ def checkDirectory(directory: str) -> None:
         raise ValueError(f"{directory} is not a directory")
 
 
-def callableNamed(name: str) -> Callable[[], Any]:
-    """
-    Return what a dotted name means.
-
-    :raises ValueError: nothing that can be called, or it cannot be imported.
-    """
-    try:
-        named = namedAny(name)
-    except Exception as error:
-        # The application's own code: whatever it raises is why it cannot be had.
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
-    if not callable(named):
-        raise ValueError(f"{name} is nothing that can be called")
-    return named  # type: ignore[no-any-return]  # seen just now
-
-
 def _checkerFrom(name: str) -> ICredentialsChecker:
-    make = callableNamed(name)
-    try:
-        checker = make()
-    except Exception as error:
-        # As above.
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+    checker = madeBy(name)
     if not ICredentialsChecker.providedBy(checker):
         raise ValueError(f"{name} returns no ICredentialsChecker")
     return checker

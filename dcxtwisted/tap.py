@@ -23,7 +23,6 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
-from twisted.python.reflect import namedAny
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -37,9 +36,10 @@ from dcxtwisted.configuration import (
     readSetting,
     writtenSetting,
 )
+from dcxtwisted.dottednames import madeBy
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.entities import ApplicationEntity, checkDistinct
-from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.events import DCXACCEvents, checkReactor
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.sections import DEFAULT_STORE, Setup
 from dcxtwisted.security import PROFILES, SecurityContext
@@ -192,14 +192,14 @@ class Options(usage.Options):
             _useMonotonicClock(reactor)  # the providers may set timers
         if setup.application.events or self["events"] is not None:
             self.provider = _eventsFrom(
-                "--events" if self["events"] is not None else "application.events:", setup.application.events
+                reactor, "--events" if self["events"] is not None else "application.events:", setup.application.events
             )
         self.entities = [
             ApplicationEntity(
                 AETitle=entity.AETitle,
                 storeDirectory=entity.directory,
                 layout=entity.layout,
-                events=_eventsFrom(f"entities[{number}].events:", entity.events) if entity.events else None,
+                events=_eventsFrom(reactor, f"entities[{number}].events:", entity.events) if entity.events else None,
             )
             for number, entity in enumerate(setup.entities, 1)
         ]
@@ -208,16 +208,19 @@ class Options(usage.Options):
             self[name] = self[name] or _DEFAULTS[name]
 
 
-def _eventsFrom(where: str, name: str) -> IDCXACCEvents:
+def _eventsFrom(reactor: Any, where: str, name: str) -> IDCXACCEvents:
     try:
-        provider = namedAny(name)()
-    except Exception as error:
-        # The application's own code: whatever it raises is why it cannot be had.
-        raise ValueError(f"{where} {name}: {type(error).__name__}: {error}") from error
+        provider = madeBy(name)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from error
     try:
         verifyObject(IDCXACCEvents, provider)
     except Invalid as error:
         raise ValueError(f"{where} {name}: its result provides no IDCXACCEvents: {error}") from error
+    try:
+        checkReactor(provider, reactor)
+    except ValueError as error:
+        raise ValueError(f"{where} {name}: {error}") from error
     return provider  # type: ignore[no-any-return]  # verified just now
 
 

@@ -24,14 +24,15 @@ from typing import Any
 from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python import usage
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dcxtwisted import DCXACCEvents, StoreRefused
+from dcxtwisted import DCXACCEvents, IDCXACCEvents, StoreRefused, asyncioEvents
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration, Duplicates
 from dcxtwisted.endpoints import PortEndpoint
@@ -88,6 +89,11 @@ class NoEvents:
 def failing() -> None:
     """Raise."""
     raise OSError(2, "No such file\nor directory", "/etc/events.conf")
+
+
+def needingAsyncio() -> IDCXACCEvents:
+    """Return events that take a reactor that runs asyncio."""
+    return asyncioEvents(DCXACCEvents())
 
 
 class OptionsTests(SynchronousTestCase):
@@ -248,16 +254,31 @@ class OptionsTests(SynchronousTestCase):
 
     def test_badEvents(self) -> None:
         for name, said in (
-            ("missing", "ModuleNotFound: No module named 'missing'"),
-            ("missing.too", "ObjectNotFound: 'missing.too' does not name an object"),
+            ("missing", "no module 'missing' is on Python's path (PYTHONPATH=. adds the current directory)"),
+            ("missing.too", "no module 'missing' is on Python's path (PYTHONPATH=. adds the current directory)"),
             ("tests.test_tap.Missing", "AttributeError: "),
             ("", "InvalidName: "),
-            ("tests.test_tap.LOOPBACK", "TypeError: 'str' object is not callable"),
-            ("tests.test_tap.failing", "FileNotFoundError: [Errno 2] No such file or directory: '/etc/events.conf'"),
+            (
+                "tests.test_tap.failing",
+                "FileNotFoundError: [Errno 2] No such file or directory: '/etc/events.conf' "
+                f"({__file__}:{failing.__code__.co_firstlineno + 2})",
+            ),
             ("tests.test_tap.NoEvents", "its result provides no IDCXACCEvents: The object "),
         ):
             answer = self.refused("--events", name)
             self.assertTrue(answer.startswith(f"--events {name}: {said}"), answer)
+        self.assertEqual(
+            self.refused("--events", "tests.test_tap.LOOPBACK"),
+            "--events tests.test_tap.LOOPBACK is nothing that can be called",
+        )
+
+    def test_eventsOfAsyncio(self) -> None:
+        """They take a reactor that runs it: told at once, not with the first object."""
+        if isinstance(reactor, AsyncioSelectorReactor):
+            raise SkipTest("the tests run on the very reactor")
+        name = "tests.test_tap.needingAsyncio"
+        said = self.refused("--events", name)
+        self.assertTrue(said.startswith(f"--events {name}: asyncioEvents needs Twisted's asyncio reactor"), said)
 
     def test_unknown(self) -> None:
         """twistd's own business."""
