@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
@@ -152,6 +153,15 @@ class Options(usage.Options):
         except ValueError as error:
             _fail(f"--set: {error}")
         self.settings[name] = value
+
+    def opt_version(self) -> NoReturn:
+        """Show the versions of dcxtwisted and Twisted, and exit."""
+        try:
+            own = version("dcxtwisted")
+        except PackageNotFoundError:
+            own = "not installed"
+        sys.stdout.write(f"dcxtwisted version: {own}\nTwisted version: {version('Twisted')}\n")
+        sys.exit(0)
 
     def opt_settings(self) -> NoReturn:
         """Show all settings with their defaults, and exit."""

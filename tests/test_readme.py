@@ -384,7 +384,7 @@ class OptionsTests(SynchronousTestCase):
             documented[name] = default and default[1]
         options = Options()
         options.parseOptions([])
-        names = {name.rstrip("=") for name in options.longOpt} - {"version", "help"}
+        names = {name.rstrip("=") for name in options.longOpt} - {"help"}
         actual = {name: options.get(name) or None for name in names}
         # Given where they are used.
         actual["port"] = "11112"

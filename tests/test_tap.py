@@ -17,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, Service
+from twisted.copyright import version as twistedVersion
 from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -119,6 +121,18 @@ class OptionsTests(SynchronousTestCase):
         self.assertTrue(text.startswith(prefix), text)
         return text[len(prefix) : -1]
 
+    def test_version(self) -> None:
+        """The listener's own, where it is installed, and Twisted's."""
+        output = StringIO()
+        self.patch(sys, "stdout", output)
+        exited = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual(exited.code, 0)
+        try:
+            own = version("dcxtwisted")
+        except PackageNotFoundError:
+            own = "not installed"
+        self.assertEqual(output.getvalue(), f"dcxtwisted version: {own}\nTwisted version: {twistedVersion}\n")
+
     def test_help(self) -> None:
         """Every option, with what it does and its default."""
         text = Options().getUsage(width=200)
@@ -146,7 +160,7 @@ class OptionsTests(SynchronousTestCase):
                 ("--tls-port=", "Where"),
                 ("--tls-profile=", "Versions"),
                 ("--tls-require-client-certificate", "Let"),
-                ("--version", "Display"),
+                ("--version", "Show"),
             ],
         )
         for default in (
