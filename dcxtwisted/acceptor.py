@@ -464,9 +464,12 @@ class DCXACC(Service):
         self._sayListening(port, isTLS)
 
     def _sayListening(self, port: IListeningPort, isTLS: bool) -> None:
+        how = ""
         if isTLS:
+            security = self._security
+            assert security is not None  # nothing listens with TLS before
             self._tlsPorts.add(port)
-        how = " with TLS" if isTLS else ""
+            how = f" with TLS ({security.terms}): {security.about}"
         _log.info("listening on {address}{how}", address=addressOf(port.getHost()), how=how)
 
     def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:

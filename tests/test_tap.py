@@ -941,7 +941,8 @@ class TLSTests(TwistdTestCase):
             *("--events", "tests.test_tap.Talkative"),
         )
         self.tlsPort = int(self.program.waitFor(r"storescu \+tla \+cf CA\.pem -aec DCXTWISTED 127\.0\.0\.1 (\d+)")[1])
-        self.assertEqual(len(re.findall("listening on .* with TLS", self.program.output)), 1)
+        terms = r"with TLS \(bcp195, client certificates not asked for\): 'CN=first' until 20\d\d-\d\d-\d\d, SHA-256"
+        self.assertEqual(len(re.findall(f"listening on .* {terms}", self.program.output)), 1)
 
     def write(self, name: str) -> None:
         issued = self.authority.issue(name, names=LOOPBACK_NAMES)
