@@ -14,6 +14,7 @@ from weakref import WeakSet
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +22,7 @@ from zope.interface import implementer
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.dimse import DIMSEProvider
-from dcxtwisted.endpoints import endpointFrom, portNamed
+from dcxtwisted.endpoints import endpointFrom, portNamed, whyNotListening
 from dcxtwisted.entities import ApplicationEntity, Served, checkDistinct, fileStoreFrom
 from dcxtwisted.events import DCXACCEvents, checkReactor, misspelt
 from dcxtwisted.factory import AssociationFactory
@@ -476,7 +477,9 @@ class DCXACC(Service):
         """All endpoints have answered; where one could not listen, and nobody stops already, stop."""
         if failures and self._listening is not None:
             for failure in failures:
-                _log.error("cannot listen: {error}", error=failure.value)
+                error = failure.value
+                why = whyNotListening(error) if isinstance(error, CannotListenError) else error
+                _log.error("cannot listen: {why}", why=why)
             self.stopService()
 
     def stopService(self) -> Deferred[None]:

@@ -38,7 +38,7 @@ from dcxtwisted.configuration import (
     writtenSetting,
 )
 from dcxtwisted.dottednames import madeBy
-from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.endpoints import endpointFrom, whyNotListening
 from dcxtwisted.entities import ApplicationEntity, checkDistinct
 from dcxtwisted.events import DCXACCEvents, checkReactor
 from dcxtwisted.interfaces import IDCXACCEvents
@@ -366,7 +366,7 @@ def _inOneLine(start: Callable[[], object]) -> None:
     try:
         start()
     except (CannotListenError, OSError, OverflowError) as error:
-        _log.critical("cannot start: {error}", error=error)
+        _log.critical("cannot start: {error}", error=_why(error))
         # Passed on, not an exit: twistd then removes its pidfile, and tells the parent where it is a daemon.
         sys.excepthook = _showInOneLine
         raise
@@ -374,7 +374,11 @@ def _inOneLine(start: Callable[[], object]) -> None:
 
 def _showInOneLine(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     # Not sys.stderr, which goes to the log by now.
-    _tell(f"cannot start: {error}", sys.__stderr__)
+    _tell(f"cannot start: {_why(error)}", sys.__stderr__)
+
+
+def _why(error: BaseException) -> str:
+    return whyNotListening(error) if isinstance(error, CannotListenError) else str(error)
 
 
 def _notNeeded(result: object, lastResort: IDelayedCall) -> object:
