@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
 
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import BYTES, Configuration, readBytes
 from dcxtwisted.dottednames import callableNamed, madeBy
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
@@ -279,9 +279,14 @@ def _value(field: attrs.Attribute[Any], given: Any) -> Any:
         if given not in values:
             raise ValueError(f"takes {' or '.join(map(repr, values))}, not {given!r}")
         return converter(given)
-    if kind == "int | None" and given == "none":
+    if kind.endswith("| None") and given == "none":
         return None
     isKind, text = _KINDS.get(kind, _TEXTS)
+    if kind.startswith("Bytes") and isinstance(given, str):
+        try:
+            given = readBytes(given)
+        except ValueError:
+            raise ValueError(f"takes {text}, not {given!r}") from None
     if not isKind(given):
         raise ValueError(f"takes {text}, not {given!r}")
     if isinstance(given, list):
@@ -309,6 +314,8 @@ _KINDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "bool": (lambda given: isinstance(given, bool), "true or false"),
     "int": (_isInt, "a whole number"),
     "int | None": (_isInt, "a whole number or 'none'"),
+    "Bytes": (_isInt, BYTES),
+    "Bytes | None": (_isInt, f"{BYTES}, or 'none'"),
     "float": (lambda given: _isInt(given) or isinstance(given, float), "a number"),
     "tuple[int | str, ...]": (
         lambda given: isinstance(given, list) and all(_isInt(each) or isinstance(each, str) for each in given),

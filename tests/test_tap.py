@@ -252,8 +252,10 @@ class OptionsTests(SynchronousTestCase):
             self.assertRegex(
                 said, rf"^the maximum PDU length is 0 \(no limit\) or \d+ to 4294967295 bytes, not {value}$"
             )
-        for value in ("", "16k", "1.5"):
-            self.assertEqual(self.refused("--max-pdu", value), f"--max-pdu takes a number of bytes, not {value!r}")
+        for value in ("", "16x", "1.5"):
+            said = f"--max-pdu takes a whole number of bytes, or of K, M, G or T as 512M, not {value!r}"
+            self.assertEqual(self.refused("--max-pdu", value), said)
+        self.assertEqual(self.parse("--max-pdu", "16k").configuration.maximumLength, 16384)
 
     def test_badLayout(self) -> None:
         for value, said in (
