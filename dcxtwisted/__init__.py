@@ -17,7 +17,8 @@ of the package, from the bottom up:
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
-- ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
+- ``endpoints``, ``ports``: where to listen, and what is listened on
+- ``acceptor``, ``tap``: the embedding API, and ``twistd``
 - ``testing``: acceptor and peer joined in memory, for tests of applications
 """
 

@@ -34,12 +34,14 @@ from tests.test_endpoints import openDescriptors
 
 reactor: Any = _reactor
 
+_NAMESPACES = ("dcxtwisted.acceptor", "dcxtwisted.ports")
+
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 def linesOf(events: Sequence[LogEvent]) -> list[str]:
-    """Return what the acceptor logged, as text."""
-    return [formatEvent(event) for event in events if event["log_namespace"] == "dcxtwisted.acceptor"]
+    """Return what the acceptor and its ports logged, as text."""
+    return [formatEvent(event) for event in events if event["log_namespace"] in _NAMESPACES]
 
 
 class LoopbackTestCase(TestCase):
