@@ -12,11 +12,13 @@ of the package, from the bottom up:
 - ``association``, ``factory``, ``dimse``: associations on Twisted transports, and the messages on them
 - ``policy``, ``users``, ``entities``: who may come in, how users are confirmed, and several AE titles on one port
 - ``sections``, ``configfile``, ``setups``: a configuration's parts, its file, and what is made of it with options
+- ``dottednames``: what of an application these name
 - ``pull``: what an application waits on, in place of being told
 - ``transports``, ``deadlines``: what is asked of transports and clocks
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
-- ``endpoints``, ``acceptor``, ``tap``: where to listen, the embedding API, and ``twistd``
+- ``endpoints``, ``ports``: where to listen, and what is listened on
+- ``acceptor``, ``tap``: the embedding API, and ``twistd``
 - ``workers``, ``workerprocess``: several processes that serve together
 - ``testing``: acceptor and peer joined in memory, for tests of applications
 """

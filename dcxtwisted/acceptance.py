@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+#: Rejected transiently, by the presentation layer's provider: local limit exceeded (PS3.8 9.3.4).
+_LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
 #: OnConnection, or a checker, failed or was late: rejected transiently by the service user, no reason.
 _EVENT_FAILED: Final = AssociateRJ(2, 1, 1)
 _USER_NOT_CONFIRMED: Final = AssociateRJ(1, 1, 1)
@@ -152,22 +154,23 @@ class Acceptance:
                 return
             outcome = judged
         if pull is not None and not pull.reserve(association):
-            self._reject(factory.admission.refuse(), "because as many wait to be asked for as may")
+            waiting = factory.admission.refuse("maximumAssociationsWaiting")
+            self._reject(_LOCAL_LIMIT_EXCEEDED, f"because as many wait to be asked for as may, {waiting}")
             return
-        exceeded = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
-        if not isinstance(exceeded, Deferred):
-            self._admitted(exceeded, outcome, users)
+        reached = factory.admission.admit(self._protocol, association.callingHost, association.callingAETitle)
+        if not isinstance(reached, Deferred):
+            self._admitted(reached, outcome, users)
             return
         # Another process answers.
         deadline = Deadline(factory.clock, configuration.connectionEventDeadline)
-        self._asking = asking = deadline.of(exceeded, "the supervisor")
+        self._asking = asking = deadline.of(reached, "the supervisor")
         asking.addCallbacks(self._admittedLater, self._notAdmitted, callbackArgs=(outcome, users))
 
-    def _admittedLater(self, exceeded: AssociateRJ | None, outcome: Negotiated, users: Users | None) -> None:
+    def _admittedLater(self, reached: str | None, outcome: Negotiated, users: Users | None) -> None:
         self._asking = None
         if self._isOver:
             return
-        self._admitted(exceeded, outcome, users)
+        self._admitted(reached, outcome, users)
         if self.answer is not None:
             self._decided()
 
@@ -177,9 +180,9 @@ class Acceptance:
             self._reject(_EVENT_FAILED, "because the supervisor did not answer")
             self._decided()
 
-    def _admitted(self, exceeded: AssociateRJ | None, outcome: Negotiated, users: Users | None) -> None:
-        if exceeded is not None:
-            self._reject(exceeded, "because a limit is reached")
+    def _admitted(self, reached: str | None, outcome: Negotiated, users: Users | None) -> None:
+        if reached is not None:
+            self._reject(_LOCAL_LIMIT_EXCEEDED, f"because a limit is reached, {reached}")
             return
         association = self.association
         association.acceptedContexts = outcome.contexts
@@ -308,7 +311,7 @@ class Acceptance:
         if isinstance(error, AssociationRejected):
             self._reject(AssociateRJ(error.result, error.source, error.reason), "by OnConnection")
         elif isinstance(error, DeadlinePassed):
-            self._reject(_EVENT_FAILED, f"because OnConnection did not answer within {error}")
+            self._reject(_EVENT_FAILED, f"because OnConnection did not answer {error}")
         else:
             _log.failure("OnConnection failed for {association}", failure, association=self.association)
             self._reject(_EVENT_FAILED, "because OnConnection failed")

@@ -8,12 +8,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, TypeAlias, cast
-from weakref import WeakSet
+from typing import Any, cast
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,9 +20,9 @@ from zope.interface import implementer
 
 from dcxtwisted.configuration import DEFAULT_LAYOUT, Configuration
 from dcxtwisted.dimse import DIMSEProvider
-from dcxtwisted.endpoints import endpointFrom, portNamed
+from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.entities import ApplicationEntity, Served, checkDistinct, fileStoreFrom
-from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.events import DCXACCEvents, checkReactor, misspelt
 from dcxtwisted.factory import AssociationFactory
 from dcxtwisted.interfaces import (
     IDCXACC,
@@ -35,22 +34,19 @@ from dcxtwisted.interfaces import (
     IStoreParticipant,
 )
 from dcxtwisted.policy import Rule
+from dcxtwisted.ports import Listening, Ports
 from dcxtwisted.pull import PullPort
 from dcxtwisted.security import SecurityContext, ServerSecurity
 from dcxtwisted.services.refusals import UNFIT_STATUSES, NextStatus
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.memory import MemoryStore, ObjectInMemory
-from dcxtwisted.tls import SecureEndpoint, TLSFactory
-from dcxtwisted.transports import addressOf
+from dcxtwisted.tls import TLSFactory
 from dcxtwisted.users import Users
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import Response
 from dcxtwisted.wire.negotiation import Negotiated, TransferSyntaxes
 
 _log = Logger()
-
-#: What says where to listen.
-Listening: TypeAlias = IStreamServerEndpoint | int | str
 
 
 @implementer(IDCXACC)
@@ -106,12 +102,7 @@ class DCXACC(Service):
         self.configuration = Configuration() if configuration is None else configuration
         self._reactor = reactor
         self._clock = cast(IReactorTime, reactor)
-        self._named = frozenset(portNamed(endpoint) for endpoint in (*_several(endpoints), *_several(tlsEndpoints)))
-        self._pulls: dict[object, PullPort] = {}
         self._handedOut: IAssociation | None = None
-        self._ports: list[IListeningPort] = []
-        self._tlsPorts: WeakSet[IListeningPort] = WeakSet()
-        self._listening: Deferred[Any] | None = None
         self._whenStopped: list[Deferred[None]] = []
         checkDistinct(self.configuration.AETitle, storeDirectory, entities)
         self._durable = durable
@@ -142,9 +133,9 @@ class DCXACC(Service):
         self.factory.rules = tuple(policy)
         self.factory.users = users
         self._preparations: list[Callable[[], Callable[[], str]]] = [self._prepareSecurity]
-        self._endpoints = [self._endpointFrom(endpoint) for endpoint in _several(endpoints)]
-        self._tlsEndpoints = [self._secured(endpoint) for endpoint in _several(tlsEndpoints)]
-        self._security: ServerSecurity | None = None
+        self._ports = Ports(
+            endpoints, tlsEndpoints, self.factory, self._endpointFrom, self._openStore, self.stopService
+        )
         self.SecurityContext = securityContext
 
     def _fileStore(self, directory: str, layout: str) -> FileStore:
@@ -197,12 +188,12 @@ class DCXACC(Service):
     @property
     def ports(self) -> Sequence[IListeningPort]:
         """The ports listened on; empty before the start and after the stop."""
-        return [*self._ports, *(pull.port for pull in self._pulls.values() if pull.port is not None)]
+        return self._ports.all
 
     @property
     def tlsPorts(self) -> Sequence[IListeningPort]:
         """Those of them that speak TLS."""
-        return [port for port in self.ports if port in self._tlsPorts]
+        return self._ports.withTLS
 
     @property
     def storeDirectory(self) -> str:
@@ -234,12 +225,12 @@ class DCXACC(Service):
 
     @SecurityContext.setter
     def SecurityContext(self, securityContext: SecurityContext | None) -> None:
-        if self._listening is not None or self.ports:
+        if self._ports.areServed or self.ports:
             # Nobody is to find a port without TLS who took it for one with it.
             raise RuntimeError("it listens already; reload() reads the files of its security context again")
-        if securityContext is None and self._tlsEndpoints:
+        if securityContext is None and self._ports.isTLSServed:
             raise ValueError("TLS takes a certificate: a security context that names it")
-        self._security = None if securityContext is None else ServerSecurity(securityContext)
+        self._ports.security = None if securityContext is None else ServerSecurity(securityContext)
         self._securityContext = securityContext
 
     @property
@@ -293,9 +284,10 @@ class DCXACC(Service):
         """
         if not isTLS:
             return self.factory
-        if self._security is None:
+        security = self._ports.security
+        if security is None:
             raise ValueError("TLS takes a certificate: a security context that names it")
-        return TLSFactory(self._security, self.factory, self._clock, self.factory.admission.counts)
+        return TLSFactory(security, self.factory, self._clock, self.factory.admission.counts)
 
     def addReload(self, prepare: Callable[[], Callable[[], str]]) -> None:
         """
@@ -326,7 +318,8 @@ class DCXACC(Service):
         return lambda: [said for use in prepared if (said := use())]
 
     def _prepareSecurity(self) -> Callable[[], str]:
-        return (lambda: "") if self._security is None else self._security.prepare()
+        security = self._ports.security
+        return (lambda: "") if security is None else security.prepare()
 
     @property
     def policy(self) -> Sequence[Rule]:
@@ -377,32 +370,17 @@ class DCXACC(Service):
 
     def StopListener(self) -> Deferred[None]:
         """See ``IDCXACC``."""
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()  # endpoints that have not answered yet: they do, at once
-        ports, self._ports = self._ports, []
-        stops: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
-        stops += [pull.stopListening() for pull in self._pulls.values()]
-        return DeferredList(stops, consumeErrors=True).addCallback(lambda ignored: None)
+        return self._ports.stop()
 
     def _pullPort(self, ae_title: str, port: Listening) -> PullPort:
         if self._whenStopped:
             raise RuntimeError("still stopping: wait for connections when the Deferred of stopService has fired")
         AETitle = evolve(self.configuration, AETitle=ae_title).AETitle if ae_title else self.configuration.AETitle
-        name = portNamed(port)
-        if self._listening is not None and (name in self._named or name in _numbersOf(self._ports)):
-            raise RuntimeError(f"startService listens on {port}: a port is push or pull, never both")
-        if name not in self._pulls:
-            # With TLS or without, as the security context says when it begins to listen.
-            self._pulls[name] = PullPort(self.factory, self._secured(port), self._pullListens)
-        pull = self._pulls[name]
+        if not self.ports:
+            self._checkEvents()
+        pull = self._ports.pull(port)
         pull.AETitle = AETitle
         return pull
-
-    def _pullListens(self, port: IListeningPort) -> None:
-        # Behind the port, as in a start.
-        self._openStore()
-        self._sayListening(port, self._security is not None)
 
     def _handOut(self, association: IAssociation | None) -> IAssociation | None:
         if association is not None:
@@ -415,6 +393,7 @@ class DCXACC(Service):
         """
         Listen, while privileges last; what comes waits until the reactor goes on.
 
+        :raise ValueError: there are C{asyncioEvents}, and the reactor does not run asyncio.
         :raise CannotListenError: a port cannot be had; then none is kept open.
         """
         self._listen()
@@ -424,6 +403,7 @@ class DCXACC(Service):
         """
         Open the store, as whoever the process is by now, and listen where C{privilegedStartService} did not.
 
+        :raise ValueError: there are C{asyncioEvents}, and the reactor does not run asyncio.
         :raise CannotListenError: a port cannot be had; then none is kept open.
         :raise OSError: the store directory cannot be made or written to; no port is kept open.
         """
@@ -438,58 +418,31 @@ class DCXACC(Service):
         super().startService()
 
     def _listen(self) -> None:
-        if self._listening is not None:
+        if self._ports.areServed:
             return
         if self._whenStopped:
             raise RuntimeError("still stopping: start again when the Deferred of stopService has fired")
-        pulled = [pull for pull in self._pulls.values() if pull.isUsed]
-        numbers = _numbersOf([pull.port for pull in pulled if pull.port is not None])
-        for name in self._named:
-            if name in numbers or self._pulls.get(name) in pulled:
-                raise RuntimeError(f"WaitForConnection listens on {name}: a port is push or pull, never both")
         if getattr(self._clock, "seconds", None) is time.time:
             _log.info("the reactor's clock is wall time: setting it cuts deadlines short or draws them out")
-        failures: list[Failure] = []
-        endpoints = [(endpoint, False) for endpoint in self._endpoints]
-        endpoints += [(endpoint, True) for endpoint in self._tlsEndpoints]
-        attempts = [
-            maybeDeferred(endpoint.listen, self.factory).addCallbacks(self._listens, failures.append, (isTLS,))
-            for endpoint, isTLS in endpoints
-        ]
-        self._listening = DeferredList(attempts)
-        if failures:
-            # What fails at once is the caller's to deal with.
+        self._checkEvents()
+        failure = self._ports.serve()
+        if failure is not None:
             self.stopService()
-            failures[0].raiseException()
-        self._listening.addCallback(self._listenedLate, failures)
+            failure.raiseException()
+
+    def _checkEvents(self) -> None:
+        providers = {id(served.events): served.events for served in self._allServed}
+        for events in providers.values():
+            checkReactor(events, self._reactor)
+            for line in misspelt(events):
+                _log.warn("{line}", line=line)
 
     def _endpointFrom(self, description: Listening) -> IStreamServerEndpoint:
         return endpointFrom(self._reactor, description)
 
-    def _secured(self, description: Listening) -> IStreamServerEndpoint:
-        endpoint = self._endpointFrom(description)
-        return SecureEndpoint(endpoint, lambda: self._security, self._clock, self.factory.admission.counts)
-
     def _openStore(self) -> None:
         for served in self._allServed:
             served.files.start()
-
-    def _listens(self, port: IListeningPort, isTLS: bool) -> None:
-        self._ports.append(port)
-        self._sayListening(port, isTLS)
-
-    def _sayListening(self, port: IListeningPort, isTLS: bool) -> None:
-        if isTLS:
-            self._tlsPorts.add(port)
-        how = " with TLS" if isTLS else ""
-        _log.info("listening on {address}{how}", address=addressOf(port.getHost()), how=how)
-
-    def _listenedLate(self, ignored: object, failures: list[Failure]) -> None:
-        """All endpoints have answered; where one could not listen, and nobody stops already, stop."""
-        if failures and self._listening is not None:
-            for failure in failures:
-                _log.error("cannot listen: {error}", error=failure.value)
-            self.stopService()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, finish what is in flight, abort the rest; the Deferred fires when nothing is left."""
@@ -522,14 +475,6 @@ class DCXACC(Service):
         dropped = 0 if self._isGivenMemory else self.memory.clear()
         if dropped:
             _log.warn("dropped {count} objects in memory that nobody took", count=dropped)
-
-
-def _numbersOf(ports: Sequence[IListeningPort]) -> set[object]:
-    return {getattr(port.getHost(), "port", None) for port in ports}
-
-
-def _several(given: Listening | Sequence[Listening]) -> Sequence[Listening]:
-    return [given] if isinstance(given, int | str) or not isinstance(given, Sequence) else given
 
 
 def _transferSyntaxes(services: Sequence[IDIMSEService]) -> TransferSyntaxes:

@@ -10,10 +10,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from dcxtwisted.configuration import Configuration
-from dcxtwisted.wire.pdu import AssociateRJ
-
-#: Rejected transiently, by the presentation layer's provider: local limit exceeded (PS3.8 9.3.4).
-LOCAL_LIMIT_EXCEEDED: Final = AssociateRJ(2, 3, 2)
 
 #: What requests that are not whole may take together, in bytes: 500 of 64 KB, more than real ones have. Each may be
 #: 1 MiB, and 500 of these, from one address, would be half a gigabyte.
@@ -30,10 +26,8 @@ class Admits(Protocol[_Connection]):
 
     def connectionMade(self, connection: _Connection, host: str) -> _Connection | None: ...
     def requestGrew(self, connection: _Connection, size: int) -> _Connection | None: ...
-    def admit(
-        self, connection: _Connection, host: str, callingAETitle: str
-    ) -> AssociateRJ | Deferred[AssociateRJ | None] | None: ...
-    def refuse(self) -> AssociateRJ: ...
+    def admit(self, connection: _Connection, host: str, callingAETitle: str) -> str | Deferred[str | None] | None: ...
+    def refuse(self, limit: str) -> str: ...
     def accepted(self, connection: _Connection, calledAETitle: str) -> None: ...
     def leave(self, connection: _Connection, isConnected: bool) -> None: ...
     def connectionLost(self, connection: _Connection) -> None: ...
@@ -92,26 +86,32 @@ class Admission(Generic[_Connection]):
         self._goFromOutside(connection)
         return connection
 
-    def admit(self, connection: _Connection, host: str, callingAETitle: str) -> AssociateRJ | None:
-        """Take a connection inside and return None, or return the rejection where a limit is reached."""
-        limits = self.limits
-        titles = limits.maximumAssociationsPerAETitle
-        if (
-            len(self._inside) >= limits.maximumAssociations
-            or self._ofAddress[host] >= limits.maximumAssociationsPerAddress
-            or (titles is not None and self._ofAETitle[callingAETitle] >= titles)
-        ):
-            return self.refuse()
+    def admit(self, connection: _Connection, host: str, callingAETitle: str) -> str | None:
+        """Take a connection inside and return None, or return the limit that is reached, as C{refuse} does."""
+        reached = self._reached(host, callingAETitle)
+        if reached is not None:
+            return self.refuse(reached)
         self._goFromOutside(connection)
         self._inside[connection] = host, callingAETitle
         self._ofAddress[host] += 1
         self._ofAETitle[callingAETitle] += 1
         return None
 
-    def refuse(self) -> AssociateRJ:
-        """Count an association that is too much, by a limit of whoever asks, and return the rejection."""
+    def _reached(self, host: str, callingAETitle: str) -> str | None:
+        limits = self.limits
+        titles = limits.maximumAssociationsPerAETitle
+        if len(self._inside) >= limits.maximumAssociations:
+            return "maximumAssociations"
+        if self._ofAddress[host] >= limits.maximumAssociationsPerAddress:
+            return "maximumAssociationsPerAddress"
+        if titles is not None and self._ofAETitle[callingAETitle] >= titles:
+            return "maximumAssociationsPerAETitle"
+        return None
+
+    def refuse(self, limit: str) -> str:
+        """Count an association that is too much, by a setting's name; return that with its value, for the log."""
         self.counts["associations over a limit"] += 1
-        return LOCAL_LIMIT_EXCEEDED
+        return f"{limit} = {getattr(self.limits, limit)}"
 
     def accepted(self, connection: _Connection, calledAETitle: str) -> None:
         """Count an association that is up."""

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.python.reflect import namedAny
 
 from dcxtwisted.certificates import (
     readCertificates,
@@ -28,7 +27,8 @@ from dcxtwisted.certificates import (
     readThumbprints,
     readTrusted,
 )
-from dcxtwisted.configuration import Configuration
+from dcxtwisted.configuration import BYTES, Configuration, readBytes
+from dcxtwisted.dottednames import callableNamed, madeBy
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
 from dcxtwisted.reading import readWhole
@@ -309,29 +309,8 @@ def checkDirectory(directory: str) -> None:
         raise ValueError(f"{directory} is not a directory")
 
 
-def callableNamed(name: str) -> Callable[[], Any]:
-    """
-    Return what a dotted name means.
-
-    :raises ValueError: nothing that can be called, or it cannot be imported.
-    """
-    try:
-        named = namedAny(name)
-    except Exception as error:
-        # The application's own code: whatever it raises is why it cannot be had.
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
-    if not callable(named):
-        raise ValueError(f"{name} is nothing that can be called")
-    return named  # type: ignore[no-any-return]  # seen just now
-
-
 def _checkerFrom(name: str) -> ICredentialsChecker:
-    make = callableNamed(name)
-    try:
-        checker = make()
-    except Exception as error:
-        # As above.
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+    checker = madeBy(name)
     if not ICredentialsChecker.providedBy(checker):
         raise ValueError(f"{name} returns no ICredentialsChecker")
     return checker
@@ -364,9 +343,14 @@ def _value(field: attrs.Attribute[Any], given: Any) -> Any:
         if given not in values:
             raise ValueError(f"takes {' or '.join(map(repr, values))}, not {given!r}")
         return converter(given)
-    if kind == "int | None" and given == "none":
+    if kind.endswith("| None") and given == "none":
         return None
     isKind, text = _KINDS.get(kind, _TEXTS)
+    if kind.startswith("Bytes") and isinstance(given, str):
+        try:
+            given = readBytes(given)
+        except ValueError:
+            raise ValueError(f"takes {text}, not {given!r}") from None
     if not isKind(given):
         raise ValueError(f"takes {text}, not {given!r}")
     if isinstance(given, list):
@@ -394,6 +378,8 @@ _KINDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "bool": (lambda given: isinstance(given, bool), "true or false"),
     "int": (_isInt, "a whole number"),
     "int | None": (_isInt, "a whole number or 'none'"),
+    "Bytes": (_isInt, BYTES),
+    "Bytes | None": (_isInt, f"{BYTES}, or 'none'"),
     "float": (lambda given: _isInt(given) or isinstance(given, float), "a number"),
     "tuple[int | str, ...]": (
         lambda given: isinstance(given, list) and all(_isInt(each) or isinstance(each, str) for each in given),

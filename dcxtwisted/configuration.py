@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from dcxtwisted.checks import NO_RELAXATIONS, Relaxations, readRelaxations, relaxationsFrom, writtenRelaxations
 from dcxtwisted.uids import isUID
 from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH
+
+#: A whole number of bytes, which texts may have as C{readBytes} takes it.
+Bytes: TypeAlias = int
 
 # Seconds of the longest deadline, eleven days: what a reactor waits for at once fits 31 bits of milliseconds.
 _LONGEST: Final = 1_000_000.0
@@ -131,7 +134,7 @@ class Configuration:
 
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=validAETitle)
     checkCalledAETitle: bool = False
-    maximumLength: int = attrs.field(default=131072, validator=_maximumLength)
+    maximumLength: Bytes = attrs.field(default=131072, validator=_maximumLength)
     operationsWindow: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(0xFFFF)])
     transferSyntaxPreference: tuple[str, ...] = attrs.field(default=(), validator=_transferSyntaxes)
     acceptUnknown: bool = False
@@ -141,7 +144,7 @@ class Configuration:
         default=NO_RELAXATIONS, converter=relaxationsFrom, validator=_relaxations, hash=False
     )
     abortOnRefusal: bool = False
-    maximumObjectSize: int | None = attrs.field(
+    maximumObjectSize: Bytes | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
     ARTIM: float = _deadline(30.0)
@@ -153,12 +156,12 @@ class Configuration:
     eventDeadline: float = _deadline(60.0)
     storeDeadline: float = _deadline(300.0)
     duplicates: Duplicates = attrs.field(default=Duplicates.KEEP_BOTH, converter=Duplicates)
-    minimumFreeBytes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_BYTES, validator=attrs.validators.ge(0))
+    minimumFreeBytes: Bytes = attrs.field(default=DEFAULT_MINIMUM_FREE_BYTES, validator=attrs.validators.ge(0))
     minimumFreeInodes: int = attrs.field(default=DEFAULT_MINIMUM_FREE_INODES, validator=attrs.validators.ge(0))
     stopDeadline: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(_LONGEST)])
-    memoryBudget: int = attrs.field(default=268435456, validator=attrs.validators.ge(0))
+    memoryBudget: Bytes = attrs.field(default=268435456, validator=attrs.validators.ge(0))
     memoryOverflow: MemoryOverflow = attrs.field(default=MemoryOverflow.SPILL, converter=MemoryOverflow)
-    spillBudget: int = attrs.field(default=4294967296, validator=attrs.validators.ge(0))
+    spillBudget: Bytes = attrs.field(default=4294967296, validator=attrs.validators.ge(0))
     maximumAssociations: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     maximumAssociationsPerAddress: int = attrs.field(default=200, validator=attrs.validators.ge(1))
     maximumAssociationsPerAETitle: int | None = attrs.field(
@@ -190,8 +193,30 @@ CHANGEABLE: Final = frozenset(
 )
 
 
+#: What a number of bytes looks like as text.
+BYTES: Final = "a whole number of bytes, or of K, M, G or T as 512M"
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def readBytes(text: str) -> int:
+    """
+    Return a number of bytes: C{"512M"} is 512 MiB; K, M, G and T are powers of 1024.
+
+    :raises ValueError: it is none.
+    """
+    number = text.rstrip("kmgtKMGT")
+    power = _POWERS.get(text[len(number) :].upper())
+    if power is None:
+        raise ValueError(f"not {BYTES}: {text!r}")
+    return int(number) << 10 * power
+
+
 def _optionalInt(text: str) -> int | None:
     return None if text == "none" else int(text)
+
+
+def _optionalBytes(text: str) -> int | None:
+    return None if text == "none" else readBytes(text)
 
 
 def _bool(text: str) -> bool:
@@ -213,6 +238,8 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "bool": (_bool, "yes or no"),
     "int": (int, "a whole number"),
     "int | None": (_optionalInt, "a whole number or 'none'"),
+    "Bytes": (readBytes, BYTES),
+    "Bytes | None": (_optionalBytes, f"{BYTES}, or 'none'"),
     "float": (float, "a number"),
     "tuple[str, ...]": (_texts, "texts separated by commas"),
     "Relaxations": (readRelaxations, "AE titles with checks, as TITLE:check+check,TITLE:check"),

@@ -69,8 +69,9 @@ class Deadline:
         """
         Return a Deferred that fires as C{awaited} does, or at the deadline fails with DeadlinePassed.
 
-        C{awaited} is cancelled first then, as it is where the Deferred returned is cancelled. One that goes on all the
-        same is waited for no longer; what comes of it is dropped, and logged where it is a failure.
+        C{awaited} is cancelled first then, as it is where the Deferred returned is cancelled. One that refuses as it is
+        cancelled knows better why it is late: the Deferred fails with that. One that goes on all the same is waited for
+        no longer; what comes of it is dropped, and logged where it is a failure.
 
         :param what: what is waited for, for the log.
         :raises TypeError: it is no Deferred, but what code of others answered in place of one.
@@ -80,7 +81,10 @@ class Deadline:
         return _Wait(self._clock, 0 if self._hurries else self.seconds, awaited, what, self._waits).told
 
     def hurry(self) -> None:
-        """Wait no longer: not for what is waited for now, nor, until C{takeTime}, for what does not come at once."""
+        """
+        Wait no longer, as the listener stops: neither for what is waited for now, nor, until C{takeTime}, for what does
+        not come at once.
+        """
         self._hurries = True
         for wait in list(self._waits):
             wait.end()
@@ -126,7 +130,8 @@ class _Wait(Generic[_T]):
             _log.failure("{what} could not be cancelled", what=self._what)
 
     def end(self) -> None:
-        """Have the deadline pass now."""
+        """Have the deadline pass now, in a hurry."""
+        self._seconds = 0
         if self._call.active():
             self._call.cancel()
             self._passed()
@@ -137,7 +142,9 @@ class _Wait(Generic[_T]):
         self._cancelAwaited()
         # What is cancelled may be code of the application, and have all of it cancelled.
         if not self.told.called:
-            self.told.errback(DeadlinePassed(f"{self._seconds:g} s"))
+            # No deadline is of 0 s, but where there is a hurry.
+            time = f"within {self._seconds:g} s" if self._seconds else "before the listener stopped"
+            self.told.errback(DeadlinePassed(time))
 
     def _fired(self, result: _T | Failure) -> None:
         self._waits.discard(self)
@@ -145,7 +152,12 @@ class _Wait(Generic[_T]):
             self._call.cancel()
         if not (self._isOver or self.told.called):
             self.told.callback(result)
-        elif isinstance(result, Failure) and not result.check(CancelledError, *_ANSWERS):
+        elif not isinstance(result, Failure):
+            return
+        elif result.check(*_ANSWERS):
+            if not self.told.called:
+                self.told.errback(result)
+        elif not result.check(CancelledError):
             _log.failure("{what} failed when it was no longer waited for", result, what=self._what)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from errno import EACCES, EADDRINUSE, EMFILE, ENFILE
+from ipaddress import ip_address
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
@@ -20,6 +21,9 @@ _TAKE_BACKLOG: Final = frozenset({"tcp", "tcp6", "unix"})
 
 # They speak TLS their own way: with any suite OpenSSL has on, and files that are read once.
 _OWN_TLS: Final = frozenset({"ssl", "txsni"})
+
+# The first port that takes no privileges, where the system is not told otherwise.
+_UNPRIVILEGED: Final = 1024
 
 # Said of the port: half of a listener is not what was asked for.
 _NO_BETTER_ON_IPV4: Final = frozenset({EACCES, EADDRINUSE, EMFILE, ENFILE})
@@ -81,11 +85,41 @@ def endpointFrom(reactor: Any, description: IStreamServerEndpoint | int | str) -
             endpoint: IStreamServerEndpoint = serverFromString(reactor, _withBacklog(description))
         except Exception as error:
             # Endpoint parsers raise whatever their arguments led them to.
-            raise ValueError(f"{description!r} is neither a port number nor an endpoint: {error}") from error
+            why = _meant(description) or f": {error}"
+            raise ValueError(f"{description!r} is neither a port number nor an endpoint{why}") from error
         return endpoint
     if not IStreamServerEndpoint.providedBy(description):
         raise ValueError(f"{description!r} is neither a port number nor an endpoint")
     return description
+
+
+def _meant(description: str) -> str:
+    """Return a hint for those who write an address and a port as other programs take them; '' for anything else."""
+    host, _, port = description.strip().rpartition(":")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+        endpointFrom(None, int(port))
+    except ValueError:
+        return ""
+    # In endpoint strings colons separate.
+    interface = str(address).replace(":", r"\:")
+    return f", write {'tcp' if address.version == 4 else 'tcp6'}:{port}:interface={interface}"
+
+
+def whyNotListening(error: CannotListenError) -> str:
+    """Return why a port cannot be had, in words that say what to do."""
+    number = getattr(error.socketError, "errno", None)
+    if not isinstance(error.port, int):
+        return str(error)  # a UNIX socket, by its path
+    where = f"port {error.port}" + (f" of {error.interface}" if error.interface not in ("", "any") else "")
+    if number == EADDRINUSE:
+        return f"{where} is in use by another program, which ss -ltnp shows; --port takes another port"
+    if number == EACCES and 0 < error.port < _UNPRIVILEGED:
+        return (
+            f"{where} takes privileges, as each below {_UNPRIVILEGED} does: start as root with twistd --uid, "
+            "which drops them, or have CAP_NET_BIND_SERVICE"
+        )
+    return str(error)
 
 
 def portNamed(description: IStreamServerEndpoint | int | str) -> object:

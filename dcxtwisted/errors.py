@@ -48,7 +48,7 @@ class AssociationRejected(DICOMError):
 
 
 class DeadlinePassed(DICOMError):
-    """What was waited for did not come in time; the text is how long that was."""
+    """What was waited for did not come in time; the text is what time it had, as "within 60 s"."""
 
 
 class SecurityError(DICOMError, ValueError):

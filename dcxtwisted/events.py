@@ -5,12 +5,15 @@ Calling an application: the no-op base of the events, and what makes plain value
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from inspect import iscoroutine
 from os import PathLike
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorCore
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
@@ -24,6 +27,14 @@ from dcxtwisted.interfaces import (
 )
 
 _T = TypeVar("_T")
+
+# What a method of a provider is called that is meant to be an event.
+_LIKE_AN_EVENT: Final = re.compile("On[A-Z]")
+
+_NEEDS_ASYNCIO: Final = (
+    "asyncioEvents needs Twisted's asyncio reactor: twistd --reactor=asyncio, or in a program "
+    "twisted.internet.asyncioreactor.install() before anything imports the reactor"
+)
 
 
 @implementer(IDCXACCEvents)
@@ -75,8 +86,46 @@ def ask(event: Callable[..., Answer[_T]], *args: object) -> _T | Deferred[_T]:
     return answer  # type: ignore[return-value]  # iscoroutine does not narrow the other branch
 
 
+def misspelt(events: IDCXACCEvents) -> Sequence[str]:
+    """Return a line for each attribute of a provider that looks like an event and is none."""
+    if isinstance(events, _AsyncioEvents):
+        events = events.wrapped
+    known = {_plain(name): name for name in IDCXACCEvents}
+    found = []
+    for name in dir(events):
+        if name in IDCXACCEvents or name.startswith("_") or not (_plain(name) in known or _LIKE_AN_EVENT.match(name)):
+            continue
+        close = get_close_matches(_plain(name), known, 1, cutoff=0.75)
+        meant = f", is it {known[close[0]]}?" if close else ""
+        found.append(f"{type(events).__name__}.{name} is never called: there is no such event{meant}")
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def checkReactor(events: IDCXACCEvents, reactor: object) -> None:
+    """
+    See that what C{asyncioEvents} returned can be asked on a reactor.
+
+    :raises ValueError: that runs no asyncio, so no coroutine would ever answer.
+    """
+    if not isinstance(events, _AsyncioEvents) or not IReactorCore.providedBy(reactor):
+        return  # a clock of a test is no reactor
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # Only now: few have a use for it.
+        from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+        if not isinstance(reactor, AsyncioSelectorReactor):
+            raise ValueError(_NEEDS_ASYNCIO) from None
+
+
 class _AsyncioEvents:
     def __init__(self, provider: IDCXACCEvents) -> None:
+        self.wrapped = provider
         for name in IDCXACCEvents:
             setattr(self, name, _inAsyncio(getattr(provider, name)))
 
@@ -91,7 +140,7 @@ def _inAsyncio(event: Callable[..., Answer[Any]]) -> Callable[..., Any]:
         except RuntimeError:
             answer.close()
             # Made a task of a loop that nobody runs, it would never answer.
-            raise RuntimeError("asyncioEvents needs Twisted's asyncio reactor: twistd --reactor=asyncio") from None
+            raise RuntimeError(_NEEDS_ASYNCIO) from None
         return Deferred.fromFuture(loop.create_task(answer)).addErrback(_cancelled)
 
     return called

@@ -332,12 +332,19 @@ def _whereverItGoes(security: SecurityContext) -> SecurityContext:
     )
 
 
+def _asked(security: SecurityContext) -> str:
+    if security.requireClientCertificate:
+        return "required"
+    return "asked for" if security.trusted or security.acceptedThumbprints else "not asked for"
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerSecurity:
     """
     Makes the TLS side of connections that are accepted, after a L{SecurityContext}.
 
     :ivar about: the certificate that is shown, in one line.
+    :ivar terms: the profile, and whether clients have to show certificates, in a few words.
     """
 
     def __init__(self, security: SecurityContext, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -347,6 +354,7 @@ class ServerSecurity:
         # A reload finds the same files, wherever the process has gone meanwhile, as twistd --rundir has it do.
         self._security = security = _whereverItGoes(security)
         self._now = now
+        self.terms = f"{security.profile}, client certificates {_asked(security)}"
         self._use(_opened(security, now()))
 
     def prepare(self) -> Callable[[], str]:

@@ -12,7 +12,7 @@ import attrs
 
 from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configfile import ConfigurationFileError, checkDirectory, contentOf, readFile
-from dcxtwisted.configuration import Configuration, writtenSetting
+from dcxtwisted.configuration import BYTES, Configuration, readBytes, writtenSetting
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.sections import MOST_WORKERS, Application, Listeners, Setup, Storage, pathOf, restartsFor
 from dcxtwisted.stores.layout import Layout
@@ -123,9 +123,9 @@ class Given:
             settings["checkCalledAETitle"] = True
         if "max-pdu" in self.options:
             try:
-                settings["maximumLength"] = int(self.options["max-pdu"])
+                settings["maximumLength"] = readBytes(self.options["max-pdu"])
             except ValueError:
-                raise ValueError(f"--max-pdu takes a number of bytes, not {self.options['max-pdu']!r}") from None
+                raise ValueError(f"--max-pdu takes {BYTES}, not {self.options['max-pdu']!r}") from None
         return {**settings, **self.settings}
 
     def _tls(self) -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
@@ -24,12 +26,11 @@ from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
-from twisted.python.reflect import namedAny
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.configfile import ConfigurationFileError, callableNamed
+from dcxtwisted.configfile import ConfigurationFileError
 from dcxtwisted.configuration import (
     DEFAULT_AE_TITLE,
     DEFAULT_LAYOUT,
@@ -38,9 +39,10 @@ from dcxtwisted.configuration import (
     readSetting,
     writtenSetting,
 )
-from dcxtwisted.endpoints import endpointFrom
+from dcxtwisted.dottednames import callableNamed, madeBy
+from dcxtwisted.endpoints import endpointFrom, whyNotListening
 from dcxtwisted.entities import ApplicationEntity, checkDistinct
-from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.events import DCXACCEvents, checkReactor
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.sections import DEFAULT_STORE, MOST_WORKERS, Setup
 from dcxtwisted.security import PROFILES, SecurityContext
@@ -163,6 +165,15 @@ class Options(usage.Options):
             _fail(f"--set: {error}")
         self.settings[name] = value
 
+    def opt_version(self) -> NoReturn:
+        """Show the versions of dcxtwisted and Twisted, and exit."""
+        try:
+            own = version("dcxtwisted")
+        except PackageNotFoundError:
+            own = "not installed"
+        sys.stdout.write(f"dcxtwisted version: {own}\nTwisted version: {version('Twisted')}\n")
+        sys.exit(0)
+
     def opt_settings(self) -> NoReturn:
         """Show all settings with their defaults, and exit."""
         for name, value in attrs.asdict(Configuration()).items():
@@ -213,7 +224,7 @@ class Options(usage.Options):
             self.securityContext.check()
         if setup.application.events or any(entity.events for entity in setup.entities):
             useMonotonicClock(reactor)  # the providers may set timers
-        make = _eventsFrom if makesProviders else _noEventsYet
+        make = partial(_eventsFrom, reactor) if makesProviders else _noEventsYet
         if setup.application.events or "events" in given.options:
             where = "--events" if "events" in given.options else "application.events:"
             self.provider = make(where, setup.application.events)
@@ -229,16 +240,19 @@ class Options(usage.Options):
         checkDistinct(self.configuration.AETitle, setup.storage.directory, self.entities)
 
 
-def _eventsFrom(where: str, name: str) -> IDCXACCEvents:
+def _eventsFrom(reactor: Any, where: str, name: str) -> IDCXACCEvents:
     try:
-        provider = namedAny(name)()
-    except Exception as error:
-        # The application's own code: whatever it raises is why it cannot be had.
-        raise ValueError(f"{where} {name}: {type(error).__name__}: {error}") from error
+        provider = madeBy(name)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from error
     try:
         verifyObject(IDCXACCEvents, provider)
     except Invalid as error:
         raise ValueError(f"{where} {name}: its result provides no IDCXACCEvents: {error}") from error
+    try:
+        checkReactor(provider, reactor)
+    except ValueError as error:
+        raise ValueError(f"{where} {name}: {error}") from error
     return provider  # type: ignore[no-any-return]  # verified just now
 
 
@@ -326,7 +340,7 @@ class ListenerService(MultiService):
                 self._leave()
 
     def _leave(self) -> NoReturn:
-        # What neither a deadline nor an abort ends: an event that never answers, a thread at a disk that hangs.
+        # What neither a deadline nor an abort ends: a thread at a disk that hangs. No event is waited for by now.
         _log.critical("something in flight does not end: leaving it, with status 1")
         sys.stdout.flush()
         os._exit(1)
@@ -391,7 +405,7 @@ def _inOneLine(start: Callable[[], object]) -> None:
     try:
         start()
     except (CannotListenError, OSError, OverflowError) as error:
-        _log.critical("cannot start: {error}", error=error)
+        _log.critical("cannot start: {error}", error=_why(error))
         # Passed on, not an exit: twistd then removes its pidfile, and tells the parent where it is a daemon.
         sys.excepthook = _showInOneLine
         raise
@@ -399,7 +413,11 @@ def _inOneLine(start: Callable[[], object]) -> None:
 
 def _showInOneLine(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     # Not sys.stderr, which goes to the log by now.
-    _tell(f"cannot start: {error}", sys.__stderr__)
+    _tell(f"cannot start: {_why(error)}", sys.__stderr__)
+
+
+def _why(error: BaseException) -> str:
+    return whyNotListening(error) if isinstance(error, CannotListenError) else str(error)
 
 
 def _notNeeded(result: object, lastResort: IDelayedCall) -> object:

@@ -20,11 +20,12 @@ from twisted.internet.error import CannotListenError, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from dcxtwisted import DCXACC, IN_MEMORY, Configuration, DCXACCEvents
+from dcxtwisted import DCXACC, IN_MEMORY, ApplicationEntity, Configuration, DCXACCEvents, asyncioEvents
 from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing import ListenerInMemory, RecordingEvents
 from tests.loopback import LoopbackPeer, connect
@@ -33,12 +34,14 @@ from tests.test_endpoints import openDescriptors
 
 reactor: Any = _reactor
 
+_NAMESPACES = ("dcxtwisted.acceptor", "dcxtwisted.ports")
+
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 def linesOf(events: Sequence[LogEvent]) -> list[str]:
-    """Return what the acceptor logged, as text."""
-    return [formatEvent(event) for event in events if event["log_namespace"] == "dcxtwisted.acceptor"]
+    """Return what the acceptor and its ports logged, as text."""
+    return [formatEvent(event) for event in events if event["log_namespace"] in _NAMESPACES]
 
 
 class LoopbackTestCase(TestCase):
@@ -179,6 +182,50 @@ class ListeningTests(LoopbackTestCase):
                 f"listening on 127.0.0.1:{portOf(listener)}",
             ],
         )
+
+    def test_misspelt(self) -> None:
+        """An event that nobody will ever call is told of at the start, of each provider once."""
+
+        class Events(DCXACCEvents):
+            def OnStoredone(self, *args: object) -> None: ...
+
+        class Others(DCXACCEvents):
+            def OnEchoes(self, *args: object) -> None: ...
+
+        events = Events()
+        entities = [
+            ApplicationEntity(AETitle=title, storeDirectory=f"{self.directory}-{title}", events=each)
+            for title, each in (("SAME", None), ("OTHER", Others()))
+        ]
+        with capturedLogs() as logged:
+            self.start(events=events, entities=entities)
+        self.assertEqual(
+            [line for line in linesOf(logged) if "event" in line],
+            [
+                "Events.OnStoredone is never called: there is no such event, is it OnStoreDone?",
+                "Others.OnEchoes is never called: there is no such event, is it OnEcho?",
+            ],
+        )
+
+    async def test_misspeltAndWaitedFor(self) -> None:
+        class Events(DCXACCEvents):
+            def OnFind(self, *args: object) -> None: ...
+
+        with capturedLogs() as logged:
+            listener = self.make((), Events())
+            for _ in range(2):
+                await listener.WaitForConnection("", LOOPBACK, 0)
+        said = "Events.OnFind is never called: there is no such event"
+        self.assertEqual([line for line in linesOf(logged) if "event" in line], [said])
+
+    async def test_asyncioWithoutItsReactor(self) -> None:
+        """Told before anything is listened on, be it served or waited for."""
+        listener = self.make(events=asyncioEvents(DCXACCEvents()), reactor=MemoryReactorClock())
+        error = self.assertRaises(ValueError, listener.startService)
+        self.assertIn("--reactor=asyncio", str(error))
+        waiting = listener.WaitForConnection("", LOOPBACK, 0)
+        self.assertEqual(str(self.failureResultOf(waiting, ValueError).value), str(error))
+        self.assertEqual(listener.ports, [])
 
     def test_monotonicClock(self) -> None:
         """Nothing is said of a clock that is no wall clock."""
@@ -510,7 +557,8 @@ class LateEndpointTests(SynchronousTestCase):
         listener = self.listen(succeed(port), late)
         with capturedLogs() as events:
             late.errback(CannotListenError("any", 104, OSError(13, "Permission denied")))
-        self.assertEqual(linesOf(events), ["cannot listen: Couldn't listen on any:104: [Errno 13] Permission denied."])
+        (line,) = linesOf(events)
+        self.assertTrue(line.startswith("cannot listen: port 104 takes privileges, as each below 1024 does: "), line)
         self.assertEqual((port.closed, listener.ports), (1, []))
         self.successResultOf(listener.stopService())
 

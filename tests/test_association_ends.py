@@ -90,7 +90,7 @@ class AbortTests(ListenerTestCase):
             how(self.associate())
             self.pump()
             self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-            self.assertEqual(self.factory.admission._inside, {})
+            self.assertEqual(vars(self.factory.admission)["_inside"], {})
 
     def test_refused(self) -> None:
         """There is nothing to abort."""

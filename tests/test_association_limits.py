@@ -50,7 +50,8 @@ class AssociationTests(LimitsTestCase):
         self.assertOverTheLimit(refused)
         self.assertEqual(self.names, ["OnConnection"] * 1000)
         self.assertLines(
-            "association refused because a limit is reached: from 'LATE' (192.0.2.9) to 'DCXTWISTED', 2/3/2"
+            "association refused because a limit is reached, maximumAssociations = 1000: "
+            "from 'LATE' (192.0.2.9) to 'DCXTWISTED', 2/3/2"
         )
         self.assertEqual(
             self.listener.acceptor.counts,

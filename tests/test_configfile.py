@@ -155,6 +155,13 @@ class ReadTests(FileTestCase):
         self.assertEqual(listed, sorted(field.name for field in attrs.fields(Configuration)))
         self.assertEqual(pathOf("ARTIM"), "deadlines.ARTIM")
 
+    def test_bytes(self) -> None:
+        """Sizes as they are given to --set, as texts; numbers are bytes."""
+        text = "[memory]\nmemoryBudget = '1G'\nspillBudget = 2048\n[limits]\nmaximumObjectSize = '64K'\n"
+        setup = self.read(text)
+        self.assertEqual(setup.settings, {"memoryBudget": 1073741824, "spillBudget": 2048, "maximumObjectSize": 65536})
+        self.assertEqual(self.read("[limits]\nmaximumObjectSize = 'none'").settings, {"maximumObjectSize": None})
+
     def test_changeable(self) -> None:
         """Limits, deadlines and relaxations change without a restart."""
         self.assertEqual(CHANGEABLE, {*SETTINGS["limits"], *SETTINGS["deadlines"], "relaxations"})
@@ -237,6 +244,15 @@ class ErrorTests(FileTestCase):
             (
                 "[limits]\nmaximumAssociationsPerAETitle = 'no'",
                 "limits.maximumAssociationsPerAETitle: takes a whole number or 'none', not 'no'",
+            ),
+            (
+                "[memory]\nmemoryBudget = '1GB'",
+                "memory.memoryBudget: takes a whole number of bytes, or of K, M, G or T as 512M, not '1GB'",
+            ),
+            (
+                "[limits]\nmaximumObjectSize = 1.5",
+                "limits.maximumObjectSize: takes a whole number of bytes, or of K, M, G or T as 512M, or 'none', "
+                "not 1.5",
             ),
             ("[deadlines]\nARTIM = 'soon'", "deadlines.ARTIM: takes a number, not 'soon'"),
             ("[deadlines]\nARTIM = 0", "deadlines.ARTIM: 'ARTIM' must be > 0.0: 0"),

@@ -247,8 +247,39 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual(Configuration(**dict([readSetting(f"relaxations={written}")])), configuration)
         self.assertEqual(writtenSetting(("1.2", "1.3")), "1.2,1.3")
 
+    def test_bytes(self) -> None:
+        """Settings that are bytes take sizes; others, and deadlines, are plain numbers."""
+        for text, value in (
+            ("512", 512),
+            ("64K", 65536),
+            ("64k", 65536),
+            ("512M", 536870912),
+            ("1G", 1073741824),
+            ("2T", 2199023255552),
+        ):
+            self.assertEqual(readSetting(f"memoryBudget={text}"), ("memoryBudget", value))
+        taking = []
+        for name in attrs.fields_dict(Configuration):
+            try:
+                if readSetting(f"{name}=1K") == (name, 1024):
+                    taking.append(name)
+            except ValueError:
+                continue
+        self.assertEqual(
+            taking, ["maximumLength", "maximumObjectSize", "minimumFreeBytes", "memoryBudget", "spillBudget"]
+        )
+        self.assertEqual(readSetting("maximumObjectSize=none"), ("maximumObjectSize", None))
+
     def test_refused(self) -> None:
         for setting, said in (
+            ("memoryBudget=1.5G", "memoryBudget takes a whole number of bytes, or of K, M, G or T as 512M, not '1.5G'"),
+            ("memoryBudget=1KK", "memoryBudget takes a whole number of bytes, or of K, M, G or T as 512M, not '1KK'"),
+            ("memoryBudget=1GB", "memoryBudget takes a whole number of bytes, or of K, M, G or T as 512M, not '1GB'"),
+            ("memoryBudget=", "memoryBudget takes a whole number of bytes, or of K, M, G or T as 512M, not ''"),
+            (
+                "maximumObjectSize=any",
+                "maximumObjectSize takes a whole number of bytes, or of K, M, G or T as 512M, or 'none', not 'any'",
+            ),
             ("ARTIM", "a setting is given as NAME=VALUE, not 'ARTIM'"),
             ("ARTIM=soon", "ARTIM takes a number, not 'soon'"),
             ("checkCalledAETitle=true", "checkCalledAETitle takes yes or no, not 'true'"),

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.deadlines import Countdown, Deadline, Watch
-from dcxtwisted.errors import DeadlinePassed
+from dcxtwisted.errors import DeadlinePassed, StoreRefused
 
 
 class CountdownTests(SynchronousTestCase):
@@ -120,7 +120,7 @@ class DeadlineTests(SynchronousTestCase):
     def test_late(self) -> None:
         self.clock.advance(15)
         failure = self.failureResultOf(self.told, DeadlinePassed)
-        self.assertEqual(str(failure.value), "15 s")
+        self.assertEqual(str(failure.value), "within 15 s")
         self.assertEqual(self.cancelled, [self.awaited])
 
     def test_goesOnAllTheSame(self) -> None:
@@ -146,19 +146,22 @@ class DeadlineTests(SynchronousTestCase):
         waiting: Deferred[str] = deadline.of(Deferred(), "it")
         done = deadline.of(succeed("done"), "it")
         deadline.hurry()
-        self.failureResultOf(waiting, DeadlinePassed)
+        failure = self.failureResultOf(waiting, DeadlinePassed)
+        self.assertEqual(str(failure.value), "before the listener stopped")
         self.assertEqual(self.successResultOf(done), "done")
         self.assertEqual(self.successResultOf(deadline.of(succeed("at once"), "it")), "at once")
         later: Deferred[str] = deadline.of(Deferred(), "it")
         self.assertNoResult(later)
         self.clock.advance(0)
-        self.failureResultOf(later, DeadlinePassed)
+        failure = self.failureResultOf(later, DeadlinePassed)
+        self.assertEqual(str(failure.value), "before the listener stopped")
         deadline.takeTime()
         again: Deferred[str] = deadline.of(Deferred(), "it")
         self.clock.advance(14.9)
         self.assertNoResult(again)
         self.clock.advance(0.1)
-        self.failureResultOf(again, DeadlinePassed)
+        failure = self.failureResultOf(again, DeadlinePassed)
+        self.assertEqual(str(failure.value), "within 15 s")
 
     def test_lateFailure(self) -> None:
         awaited: Deferred[str] = Deferred(lambda awaited: awaited.errback(ValueError("no")))
@@ -204,6 +207,15 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(15)
         self.assertEqual(happened, ["cancelled", str(DeadlinePassed)])
         self.successResultOf(told)
+        self.failureResultOf(self.told, DeadlinePassed)
+
+    def test_refusesWhenCancelled(self) -> None:
+        """It says itself why it was late; said later, nobody hears it."""
+        refusal = StoreRefused(0xA700, "no room")
+        awaited: Deferred[str] = Deferred(lambda awaited: awaited.errback(refusal))
+        told = Deadline(self.clock, 15).of(awaited, "it")
+        self.clock.advance(15)
+        self.assertIs(self.failureResultOf(told, StoreRefused).value, refusal)
         self.failureResultOf(self.told, DeadlinePassed)
 
     def test_answersWhenCancelled(self) -> None:

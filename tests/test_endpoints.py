@@ -21,7 +21,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from dcxtwisted.endpoints import PortEndpoint, endpointFrom
+from dcxtwisted.endpoints import PortEndpoint, endpointFrom, whyNotListening
 from tests.loopback import LoopbackPeer, connect
 
 reactor: Any = _reactor
@@ -69,6 +69,52 @@ class EndpointFromTests(SynchronousTestCase):
             with self.assertRaises(ValueError) as caught:
                 endpointFrom(MemoryReactor(), description)
             self.assertRegex(str(caught.exception), f"^{description!r} is neither a port number nor an endpoint: .")
+
+    def test_asOtherProgramsTakeIt(self) -> None:
+        """An address and a port: how that is written here, in a way that is taken."""
+        for description, meant in (
+            ("127.0.0.1:11112", "tcp:11112:interface=127.0.0.1"),
+            ("0.0.0.0:104", "tcp:104:interface=0.0.0.0"),
+            ("::1:104", r"tcp6:104:interface=\:\:1"),
+            ("[2001:db8::7]:104", r"tcp6:104:interface=2001\:db8\:\:7"),
+        ):
+            error = self.assertRaises(ValueError, endpointFrom, MemoryReactor(), description)
+            self.assertEqual(str(error), f"{description!r} is neither a port number nor an endpoint, write {meant}")
+            reactor = MemoryReactor()
+            self.successResultOf(endpointFrom(reactor, meant).listen(Factory()))
+            ((port, _, _, interface),) = reactor.tcpServers
+            self.assertTrue(description.replace("[", "").replace("]", "") == f"{interface}:{port}")
+        for description in ("127.0.0.1:70000", "127.0.0.1:x", "somewhere:11112", "127.0.0.1"):
+            error = self.assertRaises(ValueError, endpointFrom, MemoryReactor(), description)
+            self.assertNotIn("write", str(error))
+
+    def test_whyNot(self) -> None:
+        """What stands in the way of a port, in words that say what to do."""
+        for error, why in (
+            (
+                CannotListenError("", 11112, OSError(EADDRINUSE, "in use")),
+                "port 11112 is in use by another program, which ss -ltnp shows; --port takes another port",
+            ),
+            (
+                CannotListenError("127.0.0.1", 104, OSError(EACCES, "denied")),
+                "port 104 of 127.0.0.1 takes privileges, as each below 1024 does: start as root with twistd --uid, "
+                "which drops them, or have CAP_NET_BIND_SERVICE",
+            ),
+            (
+                CannotListenError("127.0.0.1", 1024, OSError(EACCES, "denied")),
+                "Couldn't listen on 127.0.0.1:1024: [Errno 13] denied.",
+            ),
+            (
+                CannotListenError("any", 104, OSError(EMFILE, "too many")),
+                "Couldn't listen on any:104: [Errno 24] too many.",
+            ),
+            (CannotListenError("any", 104, "why"), "Couldn't listen on any:104: why."),
+            (
+                CannotListenError(None, "/run/x", OSError(EADDRINUSE, "in use")),
+                "Couldn't listen on any:/run/x: [Errno 98] in use.",
+            ),
+        ):
+            self.assertEqual(whyNotListening(error), why)
 
     def test_ownTLS(self) -> None:
         """There is one way to TLS, and it is named."""

@@ -8,12 +8,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dcxtwisted.errors import AssociationRejected, StoreRefused
-from dcxtwisted.events import DCXACCEvents, ask, asyncioEvents
+from dcxtwisted.events import DCXACCEvents, ask, asyncioEvents, checkReactor, misspelt
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.testing import RecordingEvents
 
@@ -51,6 +54,44 @@ class BaseTests(SynchronousTestCase):
                 "OnEcho": None,
             },
         )
+
+
+class Misspelt(DCXACCEvents):
+    """What nobody ever calls."""
+
+    OnFind = None
+
+    def OnStoredone(self, filename: str, storage_status: bool, request: Any) -> bool:
+        return False
+
+    def on_echo(self, association: Any) -> None: ...
+
+    def OnOurOwn(self) -> None: ...
+
+    def onOurOwn(self) -> None: ...
+
+    def Once(self) -> None: ...
+
+    def _OnEcho(self) -> None: ...
+
+
+class MisspeltTests(SynchronousTestCase):
+    """Names of events that are none."""
+
+    def test_lines(self) -> None:
+        never = "is never called: there is no such event"
+        lines = [
+            f"Misspelt.OnFind {never}",
+            f"Misspelt.OnOurOwn {never}",
+            f"Misspelt.OnStoredone {never}, is it OnStoreDone?",
+            f"Misspelt.on_echo {never}, is it OnEcho?",
+        ]
+        self.assertEqual(misspelt(Misspelt()), lines)
+        self.assertEqual(misspelt(asyncioEvents(Misspelt())), lines)
+
+    def test_none(self) -> None:
+        self.assertEqual(misspelt(DCXACCEvents()), [])
+        self.assertEqual(misspelt(RecordingEvents()), [])
 
 
 class AskTests(SynchronousTestCase):
@@ -164,6 +205,22 @@ class AsyncioTests(SynchronousTestCase):
         """Where no loop of asyncio runs a coroutine would never answer: it is not begun, and that is said."""
         error = self.assertRaises(RuntimeError, ask, asyncioEvents(Sleeping()).OnConnection, *ARGUMENTS["OnConnection"])
         self.assertIn("twistd --reactor=asyncio", str(error))
+
+    def test_checkedBefore(self) -> None:
+        """Whether there is such a loop shows before anything is asked; a clock in its place is not judged."""
+        events = asyncioEvents(DCXACCEvents())
+        error = self.assertRaises(ValueError, checkReactor, events, MemoryReactor())
+        self.assertIn("asyncioEvents needs Twisted's asyncio reactor: twistd --reactor=asyncio", str(error))
+        checkReactor(DCXACCEvents(), MemoryReactor())
+        checkReactor(events, Clock())
+
+        async def main() -> None:
+            checkReactor(events, MemoryReactor())
+
+        asyncio.run(main())
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        checkReactor(events, AsyncioSelectorReactor(loop))
 
     def test_raises(self) -> None:
         events = asyncioEvents(RecordingEvents(OnConnection=AssociationRejected()))

@@ -210,11 +210,11 @@ class AllTests(ExampleTestCase):
         tested = {case.name for case in (StyleTests, PushStyleTests, ThumbnailTests, MoveTests)}
         self.assertEqual({path.name for path in EXAMPLES.glob("*.py")}, tested)
 
-    def test_README(self) -> None:
-        """The loop in the README is the one that is tested here."""
+    def test_page(self) -> None:
+        """The loop in the page about waiting is the one that is tested here."""
         assert EXAMPLES is not None
         program = (EXAMPLES / "pull.py").read_text().partition('"""\n\n')[2]
-        self.assertEqual(_dense(blockWith("WaitForConnection")), _dense(program))
+        self.assertEqual(_dense(blockWith('"DCXTWISTED", 11112, None')), _dense(program))
 
 
 def _dense(text: str) -> list[str]:

@@ -22,7 +22,7 @@ from dcxtwisted.testing import ListenerInMemory, MemoryConnection, RecordingEven
 from dcxtwisted.testing.stores import StoreAssociation, StoreRequest
 from tests.services.support import CT, FakeStore, comment
 from tests.stores.filestores import openDescriptors
-from tests.support import dataSet, pData, storeCommand
+from tests.support import dataSet, logged, pData, storeCommand
 from tests.test_association_waiting import WAYS_TO_GO
 
 
@@ -449,9 +449,14 @@ class WaitTests(InMemoryTestCase):
         peer.store(dataSet("1.2.2", 50_000), "1.2.2")
         self.advance(299)
         self.assertEqual(peer.statuses, [0])
-        self.advance(2)
+        with logged() as lines:
+            self.advance(2)
         self.assertEqual(peer.statuses, [0, 0xA700])
-        self.assertEqual(comment(peer.received[-1]), "took too long")
+        # It is not the store that was slow.
+        untaken = "the objects in memory were not taken in time"
+        self.assertEqual(comment(peer.received[-1]), untaken)
+        refused = f"object '1.2.2' refused with A700 ('{untaken}') for <Association from 'PEER' at 127.0.0.1>"
+        self.assertEqual(lines, [refused])
         self.assertEqual(self.memory.bytesHeld, self.sizeOf(50_000))
         self.assertEqual(association.ended, "")
         association.TakeStoredObject()

@@ -181,6 +181,8 @@ class WaitForConnectionTests(PullTestCase):
             self.assertEqual((rejected.result, rejected.source, rejected.reason), (2, 3, 2))
         self.assertEqual(self.names, ["OnConnection"] * 2)
         self.assertEqual(self.acceptor.counts["associations over a limit"], 2)
+        why = "because as many wait to be asked for as may, maximumAssociationsWaiting = 2: from 'PEER'"
+        self.assertTrue(any(why in line for line in self.lines))
         # Each that is handed out leaves room for another.
         self.successResultOf(self.waitForConnection())
         self.assertIsNotNone(self.associate().accepted)
@@ -1150,7 +1152,7 @@ class ListeningTests(PullTestCase):
                 attempts.append(Deferred(lambda _: attempts.append(succeed("cancelled"))))
                 return attempts[-1]
 
-        self.acceptor._endpointFrom = lambda description: Endpoint()  # type: ignore[method-assign,assignment,return-value]
+        self.acceptor._ports._endpointFrom = lambda description: Endpoint()  # type: ignore[assignment,return-value]
         return attempts
 
     def test_late(self) -> None:

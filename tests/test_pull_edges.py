@@ -148,7 +148,7 @@ class CancelTests(PullTestCase):
                 attempts.append(Deferred(canceller))
                 return attempts[-1]
 
-        self.acceptor._endpointFrom = lambda description: Endpoint()  # type: ignore[method-assign,assignment,return-value]
+        self.acceptor._ports._endpointFrom = lambda description: Endpoint()  # type: ignore[assignment,return-value]
         return attempts
 
     def test_listensWhenCancelled(self) -> None:

@@ -1,5 +1,5 @@
 """
-The README keeps what it says: its programs run, its options are those that there are.
+The README, and the pages it leads to, keep what they say: their programs run, their options are those that there are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from twisted.scripts._twistd_unix import ServerOptions as TwistdOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dcxtwisted.checks import Check
@@ -28,12 +29,13 @@ from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.sections import Listeners
 from dcxtwisted.tap import Options
+from dcxtwisted.wire.items import UserIdentityRequest
 from tests.interop.dcmtk import requireProgram
-from tests.loopback import CHECKOUT, BlockingPeer, Program, directoryFor, twistd
+from tests.loopback import CHECKOUT, DOCUMENTS, BlockingPeer, Program, directoryFor, twistd
 from tests.services.support import DATA, dataSet
 
 #: Where the listeners of the programs are, and the web page: replaced by ports that the system chooses.
-PORTS = re.compile(r"\b(?:11112|8080)\b")
+PORTS = re.compile(r"\b(?:11112|8080|2762)\b")
 
 # Has the log of a program, which says where it listens, on standard output. The program stays as it is.
 LOGGED = """
@@ -52,9 +54,20 @@ def readme() -> str:
     return file.read_text() if file.exists() else str(metadata("dcxtwisted").json["description"])
 
 
+def page(name: str) -> str:
+    """Return the text of one of the pages."""
+    return (DOCUMENTS / f"{name}.rst").read_text()
+
+
+@cache
+def everything() -> str:
+    """Return the texts of the README and of all pages, one after the other."""
+    return "\n".join([readme(), *(path.read_text() for path in sorted(DOCUMENTS.glob("*.rst")))])
+
+
 def pythonBlocks() -> list[str]:
-    """Return the Python code in it, in order."""
-    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", readme(), re.MULTILINE)
+    """Return the Python code in them, in order."""
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", everything(), re.MULTILINE)
     return [dedent(block).strip() + "\n" for block in blocks]
 
 
@@ -62,6 +75,14 @@ def blockWith(text: str) -> str:
     """Return the only block with a text in it."""
     (block,) = (block for block in pythonBlocks() if text in block)
     return block
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the command lines that stand by themselves, or as literals, in a text, each as its words."""
+    joined = re.sub(r" \\\n +", " ", text)
+    lines = re.findall(r"^ +((?:openssl req|twistd|storescu) .*)$", joined, re.MULTILINE)
+    literals = re.findall(r"``(twistd [^`]+)``", " ".join(joined.split()))
+    return [shlex.split(line) for line in [*lines, *literals]]
 
 
 class CommandLineTests(SynchronousTestCase):
@@ -76,41 +97,82 @@ class CommandLineTests(SynchronousTestCase):
             self.assertEqual(lines.count(f"    {line}"), 1, line)
 
     def test_everyBlockIsTested(self) -> None:
-        """By one of the tests below, each of which asks for a block by something in it."""
+        """By one of the tests below or of the examples, each of which asks for a block by something in it."""
         asked = (
-            "pynetdicom",
+            "from pynetdicom",
             "twisted.web",
             "asyncioEvents",
             "ListenerInMemory",
-            "WaitForConnection",
+            '"DCXTWISTED", 11112, None',
             "TakeStoredObject",
+            "SecurityContext",
+            "ResearchEvents",
         )
-        self.assertEqual(pythonBlocks(), [blockWith(text) for text in asked])
+        # The loop in the page for those who know the SDK is part of the program that waits.
+        excerpt = blockWith('"SCP", 104, None')
+        self.assertEqual({*pythonBlocks()}, {*map(blockWith, asked), excerpt})
+        compile(excerpt, "excerpt", "exec")
+
+    def test_options(self) -> None:
+        """Every option on a command line, and in the table of those for every day, is one."""
+        lines = [words for words in commands(everything()) if words[0] == "twistd"]
+        self.assertGreater(len(lines), 6)
+        table = readme().partition("\nOptions for every day\n")[2].partition("\n\n\n")[0]
+        given = [shlex.split(text) for text in re.findall(r"``(--[^`]+)``", table)]
+        self.assertGreater(len(given), 10)
+        for words in given:
+            words += ["certificate.pem"] if words == ["--tls-certificate"] else []
+        for words in [*lines, *(["twistd", "dcxtwisted", *words] for words in given)]:
+            # What is named with its command, and without its value, is no command line.
+            if words[-1] not in ("--settings", "--events") and "dcxtwisted" in words:
+                _Parsed().parseOptions(words[words.index("dcxtwisted") + 1 :])
+                TwistdOptions().parseOptions(words[1 : words.index("dcxtwisted")])
+
+
+class _Parsed(Options):
+    """The options of a command line whose files are not there."""
+
+    def postOptions(self) -> None:
+        """Open nothing."""
 
 
 class TLSTests(SynchronousTestCase):
     """The example, from a certificate to a first object."""
 
-    def test_example(self) -> None:
-        section = readme().partition("\nTLS\n---\n")[2].partition("\n\n\n")[0]
-        (certificate, secured, sent, *_) = re.findall(
-            r"^    ((?:openssl req|twistd|storescu) .*)$", section, re.MULTILINE
-        )
+    def setUp(self) -> None:
         if not all(map(shutil.which, ("openssl", "storescu"))):
             raise SkipTest("openssl or storescu is not installed")
-        directory = directoryFor(self)
-        subprocess.run(shlex.split(certificate), cwd=directory, check=True, capture_output=True, timeout=60)
-        options = shlex.split(secured)[3:]
+        self.directory = directoryFor(self)
+        certificate, self.secured, self.sent, *_ = commands(page("tls"))
+        subprocess.run(certificate, cwd=self.directory, check=True, capture_output=True, timeout=60)
+
+    def send(self, port: str) -> None:
+        """Send a first object, as the example does."""
+        file = str(get_testdata_file("CT_small.dcm"))
+        command = [{"2762": port, "FILE.dcm": file}.get(word, word) for word in self.sent]
+        command[0] = requireProgram("storescu")
+        subprocess.run(command, cwd=self.directory, check=True, capture_output=True, timeout=60)
+
+    def test_example(self) -> None:
+        options = self.secured[3:]
         self.assertEqual(options[:2], ["--tls-port", "2762"])
-        program = twistd(self, directory, "--tls-port", "tcp:0:interface=127.0.0.1", *options[2:])
+        program = twistd(self, self.directory, "--tls-port", "tcp:0:interface=127.0.0.1", *options[2:])
         port = program.waitFor(r"listening on 127\.0\.0\.1:(\d+) with TLS")[1]
         program.waitFor("send a first object with: storescu \\+tla ")
-        file = str(get_testdata_file("CT_small.dcm"))
-        command = sent.replace("2762", port).replace("FILE.dcm", file).split()
-        command[0] = requireProgram("storescu")
-        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60)
-        (stored,) = directory.rglob("*.dcm")
+        self.send(port)
+        (stored,) = self.directory.rglob("*.dcm")
         self.assertGreater(stored.stat().st_size, 30_000)
+
+    def test_program(self) -> None:
+        """A listener in a program, with the same certificate."""
+        path = self.directory / "program.py"
+        path.write_text(PORTS.sub("0", blockWith("SecurityContext")))
+        program = Program(self, [sys.executable, "-c", LOGGED, str(path)], self.directory)
+        self.send(program.waitFor(r"listening on \S+:(\d+) with TLS")[1])
+        (stored,) = (self.directory / "received").rglob("*.dcm")
+        self.assertGreater(stored.stat().st_size, 30_000)
+        program.signal(signal.SIGTERM)
+        self.assertEqual((program.status(), program.errors), (0, ""))
 
 
 class StructureTests(SynchronousTestCase):
@@ -118,20 +180,32 @@ class StructureTests(SynchronousTestCase):
 
     def test_sections(self) -> None:
         """No line stands alone that is no underline, and no section is there twice."""
-        lines = readme().splitlines()
         titles = []
-        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
-            self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
-            if re.fullmatch(r"(=+|-+)", line):
-                self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
-                titles.append(above)
-        self.assertIn("Deadlines and limits", titles)
-        self.assertEqual(len(titles), len(set(titles)))
+        for text in map(str.splitlines, [readme(), *map(Path.read_text, DOCUMENTS.glob("*.rst"))]):
+            for above, line, below in zip(["", *text], text, [*text[1:], ""], strict=False):
+                self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
+                self.assertLessEqual(len(line), 120, line)
+                if re.fullmatch(r"(=+|-+)", line):
+                    self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
+                    titles.append(above)
+        # Each page tells how the same is done in a program, where it is.
+        distinct = [title for title in titles if title not in ("In a program", "DCXACC", "``DCXACC``")]
+        self.assertIn("Deadlines and limits", distinct)
+        self.assertEqual(len(distinct), len(set(distinct)))
+
+    def test_pages(self) -> None:
+        """Every link leads to a file, and the README to every page."""
+        linked = set(re.findall(r"<docs/(\S+?)>", readme()))
+        self.assertEqual(linked, {path.name for path in DOCUMENTS.iterdir() if path.suffix in (".rst", ".toml")})
+        for path in DOCUMENTS.glob("*.rst"):
+            text = path.read_text()
+            for name in re.findall(r"<([\w./-]+\.(?:rst|toml|py))>", text) + re.findall(r"``(examples/\S+)``", text):
+                self.assertTrue((DOCUMENTS / name).is_file(), f"{path.name}: {name}")
 
     def test_limits(self) -> None:
         """The table of what a peer may take is whole, and has the defaults that there are."""
-        section = readme().partition("\nDeadlines and limits\n")[2].partition("\n\n\n")[0]
-        border, *rows, end = re.findall(r"^(?:=.*|\S.{78} .+\(``\w+``\))$", section, re.MULTILINE)
+        section = page("limits").partition("\n\n\n")[0]
+        border, *rows, end = re.findall(r"^(?:=+ =+|\S.{68} .+\(``\w+``\))$", section, re.MULTILINE)
         self.assertEqual(border, end)
         documented = dict(reversed(re.findall(r"(\S+?)(?: s)? \(``(\w+)``\)", row)[0]) for row in rows)
         self.assertEqual(len(documented), 10)
@@ -226,6 +300,30 @@ class EmbeddingTests(ProgramTestCase):
         files = sorted(path.name for path in self.directory.rglob("*") if path.is_file())
         self.assertEqual(files, [f"{uid}.pgm", "program.py", "stderr.txt"])
 
+    def test_entities(self) -> None:
+        """Rules, users and a second AE title: who is not confirmed does not come in, and each has its own store."""
+        (self.directory / "passwords").write_text("alice:secret\n")
+        program = self.program(blockWith("ResearchEvents"))
+        port = self.listenerOf(program)
+        self.assertFalse(self.comesIn(port, "DCXTWISTED", b"guessed"))
+        self.assertTrue(self.comesIn(port, "DCXTWISTED", b"secret"))
+        self.assertTrue(self.stored("1.2.3").is_file())
+        self.assertTrue(self.comesIn(port, "RESEARCH", b"secret"))
+        self.assertTrue((self.directory / "research" / "1.2.4" / "1.2.5" / "1.2.3.dcm").is_file())
+        program.waitFor("^for research: .*1.2.3.dcm$")
+        self.assertEnds(program, signal.SIGTERM)
+
+    def comesIn(self, port: int, title: str, passcode: bytes) -> bool:
+        """Return whether alice is let in, after she has stored an object where she was."""
+        peer = BlockingPeer(port)
+        self.addCleanup(peer.close)
+        alice = UserIdentityRequest(2, False, b"alice", passcode)
+        peer.associate(callingAETitle="CT1", calledAETitle=title, userIdentity=alice)
+        peer.until(lambda: peer.accepted or peer.rejected)
+        if peer.accepted:
+            self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        return peer.accepted is not None
+
     def test_unitTest(self) -> None:
         """The test that a reader starts from passes."""
         (self.directory / "test_scanners.py").write_text(blockWith("ListenerInMemory"))
@@ -265,7 +363,7 @@ class ChecksTests(SynchronousTestCase):
 
     def test_relaxations(self) -> None:
         """Every check that can be relaxed is named, and the example is one."""
-        section = readme().partition("\nWhat is checked\n")[2].partition("\n\n\n")[0]
+        section = page("checks")
         for check in Check:
             self.assertIn(f"``{check.value}``", section)
         example = re.search(r"--set (relaxations=\S+)``", section)
@@ -280,14 +378,14 @@ class OptionsTests(SynchronousTestCase):
 
     def test_documented(self) -> None:
         """Exactly those that there are, with their defaults."""
-        section = readme().partition("\nOptions of ``twistd dcxtwisted``\n")[2].partition("\n\n\n")[0]
+        section = page("options")
         documented = {}
         for name, text in re.findall(r"^``--([a-z-]+)``\n((?:    .*\n)+)", section, re.MULTILINE):
             default = re.search(r"Default: (?:``)?(\S+?)(?:``)?\.( |$)", " ".join(text.split()))
             documented[name] = default and default[1]
         options = Options()
         options.parseOptions([])
-        names = {name.rstrip("=") for name in options.longOpt} - {"version", "help"}
+        names = {name.rstrip("=") for name in options.longOpt} - {"help"}
         actual = {name: options.get(name) or None for name in names}
         # Given where they are used.
         actual["port"] = "11112"

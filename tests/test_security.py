@@ -122,6 +122,23 @@ class OpeningTests(TLSListenerTestCase):
         issued = self.authority.issue("listener")
         SecurityContext(certificate=self.files.write("both.pem", issued, issued.key)).check()
 
+    def test_terms(self) -> None:
+        """What is said of a port at the start."""
+        issued = self.authority.issue("listener")
+        certificate = self.files.write("both.pem", issued, issued.key)
+        trusted = self.files.write("ca.pem", self.authority)
+        for settings, terms in (
+            ({}, "bcp195, client certificates not asked for"),
+            ({"trusted": trusted}, "bcp195, client certificates asked for"),
+            ({"acceptedThumbprints": "0" * 64}, "bcp195, client certificates asked for"),
+            (
+                {"trusted": trusted, "requireClientCertificate": True, "profile": "modified-bcp195"},
+                "modified-bcp195, client certificates required",
+            ),
+        ):
+            context = SecurityContext(certificate=certificate, **settings)
+            self.assertEqual(ServerSecurity(context).terms, terms)
+
     def test_expiresSoon(self) -> None:
         """A warning, 30 days ahead."""
         for days, warned in ((40, 0), (20, 1)):

@@ -267,7 +267,7 @@ class UsersTests(SynchronousTestCase):
                 self.assertEqual(peer.rejected, FAILED if how == "late" else None)
                 self.assertIn("a checker of users could not be cancelled: RuntimeError", lines)
                 self.assertNotIn(SECRET, "".join(lines))
-                self.assertEqual(self.listener.acceptor.factory.admission._inside, {})
+                self.assertEqual(vars(self.listener.acceptor.factory.admission)["_inside"], {})
 
     def test_provided(self) -> None:
         """The credentials and the checker provide what they say."""

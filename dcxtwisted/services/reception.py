@@ -290,7 +290,7 @@ def tellOfFailure(service: StorageService, request: StoreRequest) -> Deferred[ob
 
 def _abortFailed(failure: Failure) -> None:
     if failure.check(DeadlinePassed):
-        _log.error("clearing up after an object: no answer within {seconds}", seconds=failure.value)
+        _log.error("clearing up after an object: no answer {inTime}", inTime=failure.value)
     else:
         _log.failure("clearing up after an object failed", failure)
 
@@ -298,6 +298,6 @@ def _abortFailed(failure: Failure) -> None:
 def _eventFailed(failure: Failure) -> None:
     # A refusal is an answer, and the answer is ignored.
     if failure.check(DeadlinePassed):
-        _log.error("OnStoreDone did not answer within {seconds}", seconds=failure.value)
+        _log.error("OnStoreDone did not answer {inTime}", inTime=failure.value)
     elif failure.check(StoreRefused) is None:
         _log.failure("OnStoreDone failed", failure)

@@ -83,7 +83,7 @@ def refusalFrom(failure: Failure, what: str) -> StoreRefused:
         # The sender would take it for a success, and nothing is kept.
         _log.error("{what}: status {status:04X}, which is no refusal", what=what, status=error.status)
     elif isinstance(error, DeadlinePassed):
-        _log.error("{what}: no answer within {seconds}", what=what, seconds=error)
+        _log.error("{what}: no answer {inTime}", what=what, inTime=error)
         return StoreRefused(OUT_OF_RESOURCES, "took too long")
     elif isinstance(error, CancelledError):
         return StoreRefused(OUT_OF_RESOURCES, "cancelled")

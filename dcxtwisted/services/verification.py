@@ -64,6 +64,6 @@ class VerificationService:
 
 def _failed(failure: Failure) -> None:
     if failure.check(DeadlinePassed):
-        _log.error("OnEcho did not answer within {seconds}", seconds=failure.value)
+        _log.error("OnEcho did not answer {inTime}", inTime=failure.value)
     else:
         _log.failure("OnEcho failed", failure)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from itertools import count
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcxtwisted.errors import StoreRefused
@@ -73,13 +73,13 @@ class Budget:
         Return a Deferred that fires when bytes are counted for a holder that could not reserve them.
 
         It fails with StoreRefused where it could wait for ever: everybody who holds anything waits for more. Then the
-        youngest of them goes.
+        youngest of them goes. And where it is cancelled: then nothing was taken for longer than it can wait.
 
         :raises StoreRefused: there never will be room.
         """
         if holder.held + size > self._limit:
             raise StoreRefused(OUT_OF_RESOURCES, "object larger than the memory budget")
-        waiting: Deferred[None] = Deferred(lambda ignored: self._withdraw(holder))
+        waiting: Deferred[None] = Deferred(lambda ignored: self._waitedLong(holder))
         self._waiting[holder.turn] = holder, size, waiting
         insort(self._order, holder.turn)
         self._lookSoon()
@@ -92,7 +92,7 @@ class Budget:
             self.held -= released
             del self._holders[holder]
         if holder.turn in self._waiting:
-            self._waiting[holder.turn][2].cancel()
+            self._remove(holder.turn)[2].errback(CancelledError())
         self._lookSoon()
 
     def giveUp(self) -> None:
@@ -100,8 +100,8 @@ class Budget:
         while self._order:
             self._refuse(self._order[-1], "stopping")
 
-    def _withdraw(self, holder: Holder) -> None:
-        self._remove(holder.turn)
+    def _waitedLong(self, holder: Holder) -> None:
+        self._refuse(holder.turn, "the objects in memory were not taken in time")
         self._lookSoon()
 
     def _remove(self, turn: int) -> tuple[Holder, int, Deferred[None]]:

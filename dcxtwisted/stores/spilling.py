@@ -114,7 +114,7 @@ class SpillSpace:
     def submit(self, tell: Callable[[Any], object], *call: Any) -> None:
         """Call C{tell} with what a function gives; it is called in a thread, where there are any."""
         if self.threads is None:
-            execute(refusing, *call).addBoth(tell)
+            execute(lambda: refusing(*call)).addBoth(tell)
         else:
             self.threads.submit(tell, *call)
 

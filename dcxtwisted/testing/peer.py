@@ -18,10 +18,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcxtwisted.acceptor import DCXACC, Listening
+from dcxtwisted.acceptor import DCXACC
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.endpoints import portNamed
 from dcxtwisted.interfaces import IDCXACCEvents, IStore
+from dcxtwisted.ports import Listening
 from dcxtwisted.testing.transport import MemoryAddress, MemoryConnection
 from dcxtwisted.uids import APPLICATION_CONTEXT, EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from dcxtwisted.wire.assembly import fragment

@@ -84,10 +84,10 @@ class Started(amp.Command):
 
 
 class Admit(amp.Command):
-    """An association is requested: answered with the rejection where there is no room for it."""
+    """An association is requested: answered with the limit that is reached, where there is no room for it."""
 
     arguments = [(b"number", amp.Integer()), (b"host", amp.Unicode()), (b"callingAETitle", amp.Unicode())]
-    response = [(b"rejection", amp.ListOf(amp.Integer()))]  # result, source and reason; empty for none
+    response = [(b"reached", amp.Unicode())]  # empty for none
 
 
 class Accepted(amp.Command):

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 from dcxtwisted.admission import Admission
 from dcxtwisted.configuration import Configuration
-from dcxtwisted.wire.pdu import AssociateRJ
 from dcxtwisted.workers.accepting import reset
 from dcxtwisted.workers.commands import DescriptorsMixedUp
 
@@ -234,14 +233,14 @@ class Dispatch:
 
     # What workers say of their connections
 
-    def admit(self, worker: Worker, number: int, host: str, callingAETitle: str) -> AssociateRJ | None:
-        """An association is requested; return the rejection where a limit is reached."""
+    def admit(self, worker: Worker, number: int, host: str, callingAETitle: str) -> str | None:
+        """An association is requested; return which limit is reached, None where none is."""
         connection = worker.connections[number]
-        rejection = self.admission.admit(connection, host, callingAETitle)
-        if rejection is None:
+        reached = self.admission.admit(connection, host, callingAETitle)
+        if reached is None:
             connection.isInside = True
             connection.callingHost, connection.callingAETitle = host, callingAETitle
-        return rejection
+        return reached
 
     def accepted(self, worker: Worker, number: int, calledAETitle: str) -> None:
         """Its association is up."""

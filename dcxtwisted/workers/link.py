@@ -120,10 +120,9 @@ class WorkerLink(QuietAMP):
         return {}
 
     @Admit.responder
-    def admit(self, number: int, host: str, callingAETitle: str) -> dict[str, list[int]]:
+    def admit(self, number: int, host: str, callingAETitle: str) -> dict[str, str]:
         """See L{Admit}."""
-        rejection = self._dispatch.admit(self._worker, number, host, callingAETitle)
-        return {"rejection": [] if rejection is None else [rejection.result, rejection.source, rejection.reason]}
+        return {"reached": self._dispatch.admit(self._worker, number, host, callingAETitle) or ""}
 
     @Accepted.responder
     def accepted(self, number: int, calledAETitle: str) -> dict[str, object]:

@@ -17,11 +17,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from dcxtwisted.acceptor import DCXACC
-from dcxtwisted.admission import LOCAL_LIMIT_EXCEEDED
 from dcxtwisted.association import AssociationProtocol
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.setups import Given, Reload
-from dcxtwisted.wire.pdu import AssociateRJ
 from dcxtwisted.workers.commands import (
     Abort,
     AbortAll,
@@ -82,23 +80,23 @@ class RemoteAdmission:
         if self._untold[connection] >= _WORTH_TELLING and connection in self._numbers:
             self._call(Grew, number=self._numbers[connection], size=self._untold.pop(connection))
 
-    def admit(self, connection: AssociationProtocol, host: str, callingAETitle: str) -> Deferred[AssociateRJ | None]:
+    def admit(self, connection: AssociationProtocol, host: str, callingAETitle: str) -> Deferred[str | None]:
         """Ask."""
         number = self._asked[connection] = self._numbers[connection]
         self._untold.pop(connection, None)
         asked: Deferred[Any] = self._call(Admit, number=number, host=host, callingAETitle=callingAETitle)
         return asked.addCallback(self._admitted)
 
-    def _admitted(self, answer: dict[str, Any]) -> AssociateRJ | None:
-        if not answer["rejection"]:
+    def _admitted(self, answer: dict[str, str]) -> str | None:
+        if not answer["reached"]:
             return None
         self.counts["associations over a limit"] += 1
-        return AssociateRJ(*answer["rejection"])
+        return answer["reached"]
 
-    def refuse(self) -> AssociateRJ:
+    def refuse(self, limit: str) -> str:
         """See C{Admission}."""
         self.counts["associations over a limit"] += 1
-        return LOCAL_LIMIT_EXCEEDED
+        return f"{limit} = {getattr(self.limits, limit)}"
 
     def accepted(self, connection: AssociationProtocol, calledAETitle: str) -> None:
         """An association is up."""

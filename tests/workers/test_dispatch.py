@@ -13,7 +13,6 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.admission import LOCAL_LIMIT_EXCEEDED
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.workers.commands import DescriptorsMixedUp
 from dcxtwisted.workers.dispatch import Connection, Dispatch, Worker, leastLoaded
@@ -197,10 +196,10 @@ class CountingTests(DispatchTestCase):
         one, two = self.workers
         self.assertIsNone(self.dispatch.admit(one, 1, "a", "CT"))
         self.assertIsNone(self.dispatch.admit(two, 2, "a", "MR"))
-        self.assertEqual(self.dispatch.admit(one, 3, "a", "US"), LOCAL_LIMIT_EXCEEDED)
+        self.assertEqual(self.dispatch.admit(one, 3, "a", "US"), "maximumAssociations = 2")
         self.dispatch.left(two, 2, True)
         self.assertIsNone(self.dispatch.admit(one, 3, "a", "US"))
-        self.assertEqual(self.dispatch.admit(two, 4, "a", "XA"), LOCAL_LIMIT_EXCEEDED)
+        self.assertEqual(self.dispatch.admit(two, 4, "a", "XA"), "maximumAssociations = 2")
         self.assertEqual(self.dispatch.isGone(one), 2)
         self.assertIsNone(self.dispatch.admit(two, 4, "a", "XA"))
         self.dispatch.isGone(two)

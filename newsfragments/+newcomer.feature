@@ -1,0 +1,1 @@
+What a newcomer is told: the README is short and leads to a page for each subject; the log names the limit that is reached, and what a port with TLS asks for and shows; one line says why events cannot be imported, what looks like an event and is none, and what to do about a port that cannot be had; ``--version``; sizes such as ``512M``.
