@@ -284,12 +284,12 @@ def _parsed() -> argparse.Namespace:
         prog="python -m benchmarks.peers", description="Measure receivers side by side, in interleaved rounds."
     )
     names = ",".join(RECEIVERS)
-    plain = ",".join(name for name, receiver in RECEIVERS.items() if not receiver.isTLS)
+    plain = ",".join(name for name, receiver in RECEIVERS.items() if not receiver.isTLS and not receiver.workers)
     parser.add_argument(
         "--receivers",
         type=_list,
         default=plain,
-        help=f"separated by commas, of {names}; or all [default: those without TLS]",
+        help=f"separated by commas, of {names}; or all, which are those of one core [default: these, without TLS]",
     )
     parser.add_argument("--sizes", type=_list, default="1K,525K,128M", help="of the data sets [default: %(default)s]")
     parser.add_argument("--associations", type=_list, default="1,8", help="at the same time [default: %(default)s]")
@@ -323,7 +323,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FILE", help="page in reStructuredText to write it into")
     options = parser.parse_args()
     if options.receivers == ["all"]:
-        options.receivers = list(RECEIVERS)
+        options.receivers = [name for name, receiver in RECEIVERS.items() if not receiver.workers]
     unknown = [name for name in options.receivers if name not in RECEIVERS]
     if unknown:
         parser.error(f"unknown receivers {', '.join(unknown)}; known are {names}")

@@ -86,6 +86,8 @@ def _row(
         for index, name in enumerate(receivers)
     ]
     for column, associations in enumerate(counts):
+        if not any(each == associations for _, each in spreads):
+            continue  # of this size none was measured with so many
         left = _MARGIN + _NAMES + column * (_PANEL + _GAP)
         plural = "s" if associations > 1 else ""
         parts.append(_text(left, top + 12, f"{_spelt(size)} x {associations} association{plural}", "heading"))

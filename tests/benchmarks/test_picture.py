@@ -63,6 +63,12 @@ class PictureTests(SynchronousTestCase):
         runs |= {case("bare", "1K", 1): {0: ran(10)}, case("dcmrecv", "1K", 1): {0: ran(10)}}
         self.assertEqual(self.texts(self.drawn(runs)).count("not measured"), 1)
 
+    def test_noPanel(self) -> None:
+        """A size that none was measured in with so many associations has no panel for them."""
+        texts = self.texts(self.drawn(measured(bare=[10]) | {case("bare", "128M", 1): {0: ran(10)}}))
+        panels = [text for text in texts if " x " in text]
+        self.assertEqual(panels, ["1 KiB x 8 associations", "128 MiB x 1 association"])
+
     def test_nothing(self) -> None:
         self.assertEqual(len(self.texts(self.drawn(measured(bare=[None])))), 2)
 
