@@ -300,7 +300,7 @@ class StartTests(WorkersTestCase):
         self.assertRegex(
             program.errors,
             r"^twistd dcxtwisted: cannot start: worker 1: --events tests\.test_tap_workers\.OfOne: RuntimeError: "
-            r"the database is away\n$",
+            r"the database is away \(.*test_tap_workers\.py:\d+\)\n$",
         )
 
     def test_cannotStartAgain(self) -> None:
