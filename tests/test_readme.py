@@ -184,7 +184,8 @@ class StructureTests(SynchronousTestCase):
         for text in map(str.splitlines, [readme(), *map(Path.read_text, DOCUMENTS.glob("*.rst"))]):
             for above, line, below in zip(["", *text], text, [*text[1:], ""], strict=False):
                 self.assertNotRegex(line, r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)")
-                self.assertLessEqual(len(line), 120, line)
+                if not line.startswith("    "):  # literal blocks hold tables that benchmarks print
+                    self.assertLessEqual(len(line), 120, line)
                 if re.fullmatch(r"(=+|-+)", line):
                     self.assertEqual((len(line), below), (len(above), ""), f"below {above!r}")
                     titles.append(above)
