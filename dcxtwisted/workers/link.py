@@ -56,8 +56,9 @@ class WorkerLink(QuietAMP):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted calls this once, when the connection is gone."""
-        super().connectionLost(reason)
+        # First: what it had not taken fails now, and is not to be given to it again.
         self._isLost()
+        super().connectionLost(reason)
 
     # What is said to it
 
@@ -86,6 +87,7 @@ class WorkerLink(QuietAMP):
 
     def stop(self) -> None:
         """See L{dispatch.Link}."""
+        self._worker.isLeaving = True
         self.callRemote(Stop)
 
     def abortAll(self) -> None:

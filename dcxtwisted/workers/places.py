@@ -84,8 +84,8 @@ class Place:
     def connect(self) -> None:
         """Listen to what the process says."""
         assert self.process is not None
-        self._connecting = WorkerLink(self._dispatch, self._worker, self._started, self._linkLost)
-        self.process.connect(self._connecting)
+        link = self._connecting = WorkerLink(self._dispatch, self._worker, self._started, lambda: self._linkLost(link))
+        self.process.connect(link)
 
     def _started(self, error: str) -> None:
         assert self.process is not None
@@ -101,7 +101,9 @@ class Place:
             _log.info("worker {worker} is up: process {pid}", worker=self._worker.number, pid=self.process.pid)
             self._dispatch.isUp(self._worker, link)
 
-    def _linkLost(self) -> None:
+    def _linkLost(self, link: WorkerLink) -> None:
+        if link is not self._connecting:
+            return  # what a process has forked may keep its link open beyond its end
         # It ends as it does when it is told to stop, or is gone already.
         self._worker.isLeaving = True
         self.link = None
@@ -136,7 +138,7 @@ class Place:
 
     def _processEnded(self, status: int) -> None:
         assert self.process is not None
-        process, self.process, self.link = self.process, None, None
+        process, self.process, self.link, self._connecting = self.process, None, None, None
         wasUp, self._isUp = self._isUp, False
         self._cancel()
         cut = self._dispatch.isGone(self._worker)

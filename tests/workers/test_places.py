@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.setups import Given
+from dcxtwisted.workers.commands import QuietAMP
 from dcxtwisted.workers.dispatch import Dispatch
 from dcxtwisted.workers.places import BACK_OFF, LONG_ENOUGH, Place
-from tests.workers.support import FakeProcess
+from tests.workers.support import FakeProcess, Pipe, socketPair
 
 
 class PlaceTests(SynchronousTestCase):
@@ -115,6 +116,31 @@ class PlaceTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.up()
         self.assertFalse(self.worker.isLeaving)
+
+    def test_linkLostFirst(self) -> None:
+        """What was on its way then waits for the next process."""
+        process = self.start()
+        Pipe(process.link, QuietAMP())
+        ours, _ = socketPair(self)
+        self.dispatch.arrived(ours, "a", 0)
+        process.link.connectionLost()
+        self.assertEqual(self.worker.connections, {})
+        process.ended(-9)
+        self.clock.advance(0.1)
+        Pipe(self.processes[-1].link, QuietAMP())
+        self.up()
+        self.assertEqual(list(self.worker.connections), [1])
+
+    def test_linkLostLate(self) -> None:
+        """That of a process before is nothing to the one that is up."""
+        before = self.start()
+        before.ended(-9)
+        self.clock.advance(0.1)
+        process = self.up()
+        before.link.connectionLost()
+        self.assertFalse(self.worker.isLeaving)
+        self.assertIs(self.place.link, process.link)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
         for status, isGood in ((0, True), (1, False), (-9, False)):

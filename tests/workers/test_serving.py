@@ -202,6 +202,14 @@ class HandingTests(ServingTestCase):
         self.workers[0].pipe.lose()
         self.assertEqual(self.calls, ["link lost", "supervisor lost"])
 
+    def test_stopped(self) -> None:
+        """Who is told to stop gets nothing more."""
+        self.workers[0].link.stop()
+        for _ in range(2):
+            self.connect()
+        self.assertEqual([len(worker.served) for worker in self.workers], [0, 2])
+        self.assertEqual(self.calls, ["stop"])
+
     def test_leaving(self) -> None:
         """Answered when nothing more comes."""
         leaving = self.workers[0].serving.leave()
