@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import attrs
 from twisted.application.service import Service
@@ -33,8 +33,6 @@ _log = Logger()
 
 # Seconds that a worker is waited for beyond the deadline of a stop.
 _GRACE: Final = 1.0
-
-_T = TypeVar("_T")
 
 
 class Supervisor(Service):
@@ -252,29 +250,42 @@ class Supervisor(Service):
         given = attrs.evolve(self._given, content=None).pinned()
         setup, configuration = given.settle(self._reactor)
         places = [place for place in self._places if place.link is not None]
-        await self._all(places, lambda link: link.prepare(given))
+        for _, isAnswer, answer in await self._ask(places, lambda link: link.prepare(given)):
+            if not (isAnswer or _isLost(answer)):
+                raise ValueError("a worker does not answer" if answer.check(TimeoutError) else answer.getErrorMessage())
         self._given = given
         self.configuration = self._dispatch.admission.limits = self.configuration.withChanges(configuration)
         self.policy, self.users = setup.policy, setup.users
         for place in places:
             place.given = given
-        said = await self._all(places, lambda link: link.use())
+        said = []
+        for place, isAnswer, answer in await self._ask(places, lambda link: link.use()):
+            if isAnswer:
+                said.append(answer)
+            elif not _isLost(answer) and place.process is not None:
+                # All others go by it already, and so will the one that is started in its place.
+                _log.error("process {pid} does not go by what was reloaded: killed", pid=place.process.pid)
+                place.kill()
         # Those that were started meanwhile go by what was there before: others take their places.
         for place in self._places:
             if place.link is not None and place.given is not given:
                 place.link.stop()
         return said[0] if said else ["all of it, for the workers that are started from now on"]
 
-    async def _all(self, places: Sequence[Place], ask: Callable[[WorkerLink], Deferred[_T]]) -> list[_T]:
-        """What the workers answer; those that die meanwhile do not."""
-        asked = [ask(place.link) for place in places if place.link is not None]
-        for each in asked:
-            each.addTimeout(self.configuration.eventDeadline, self._clock)
-        answers: Any = await DeferredList(asked, consumeErrors=True)
-        for isAnswer, answer in answers:
-            if not isAnswer and not answer.check(ConnectionDone, ConnectionLost):
-                raise ValueError("a worker does not answer" if answer.check(TimeoutError) else answer.getErrorMessage())
-        return [answer for isAnswer, answer in answers if isAnswer]
+    async def _ask(
+        self, places: Sequence[Place], ask: Callable[[WorkerLink], Deferred[Any]]
+    ) -> Sequence[tuple[Place, bool, Any]]:
+        """Return what each worker answers, or how it failed."""
+        asked = [(place, ask(place.link)) for place in places if place.link is not None]
+        for _, answer in asked:
+            answer.addTimeout(self.configuration.eventDeadline, self._clock)
+        answers: Any = await DeferredList([answer for _, answer in asked], consumeErrors=True)
+        return [(place, *answer) for (place, _), answer in zip(asked, answers, strict=True)]
+
+
+def _isLost(failure: Failure) -> bool:
+    """Whether a worker has died: it is none of those that decide, and is started with what is new."""
+    return failure.check(ConnectionDone, ConnectionLost) is not None
 
 
 def _takesOneProcess(name: str) -> NoReturn:

@@ -244,6 +244,21 @@ class ReloadTests(SupervisorTestCase):
         error = self.failureResultOf(reloading, ValueError)
         self.assertEqual(str(error.value), "a worker does not answer")
 
+    def test_notUsed(self) -> None:
+        """One that prepared it, and does not go by it then, is ended: all others do, and so will the next."""
+        supervisor, said = self.started()
+        self.path.write_text("[limits]\nmaximumAssociations = 7\n")
+        reloading = supervisor.reload()
+        self.answer(said, {}, {})
+        said[0][-1][1].callback(["this"])
+        self.clock.advance(60)
+        self.assertEqual(self.successResultOf(reloading), ["this"])
+        self.assertEqual([process.killed for process in self.processes], [0, 1])
+        self.assertEqual(supervisor.configuration.maximumAssociations, 7)
+        self.processes[1].ended(-9)
+        self.clock.advance(0.1)
+        self.assertIs(self.processes[2].given, supervisor._given)
+
     def test_died(self) -> None:
         """One that dies meanwhile is none of those that decide: it is started with what is new."""
         supervisor, said = self.started()
