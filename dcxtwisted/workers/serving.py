@@ -8,6 +8,7 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
@@ -41,6 +42,8 @@ from dcxtwisted.workers.commands import (
 # Bytes of a request that is not whole of which the supervisor is told: a byte at a time would be a message for each.
 # 500 connections may have 8 MiB more than the 32 that are told of, then.
 _WORTH_TELLING: Final = 16384
+
+_NO_ROOM: Final = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
 
 _PROXY: Final = "haproxy:"
 
@@ -184,8 +187,11 @@ class Serving(QuietAMP):
                 raise DescriptorsMixedUp
             self._admission.arriving = number
             self._reactor.adoptStreamConnection(descriptor, family, self._factories[port])
-        except OSError:
-            pass  # the peer is gone already
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._admission.arriving = None
+                raise DescriptorsMixedUp from error
+            # Else the peer is gone already.
         finally:
             os.close(descriptor)
         isThere = self._admission.arriving is None

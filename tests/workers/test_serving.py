@@ -4,6 +4,7 @@ A worker and its supervisor, joined in memory: what is asked, told and handed ov
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -197,6 +198,17 @@ class HandingTests(ServingTestCase):
         self.pump()
         self.assertEqual([len(worker.served) for worker in self.workers], [0, 1])
         self.assertEqual(self.calls, ["stop"])
+
+    def test_noRoom(self) -> None:
+        """A worker that cannot take one more gives it back; the other worker gets the connection."""
+        before = len(os.listdir("/proc/self/fd"))
+        ours, _ = socketPair(self)
+        self.workers[0].adopts = OSError(errno.EMFILE, "too many open files")
+        self.dispatch.arrived(ours, "a", 0)
+        self.pump()
+        self.assertEqual([len(worker.served) for worker in self.workers], [0, 1])
+        self.assertEqual(self.calls, ["stop"])
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before + 1)
 
     def test_linkLost(self) -> None:
         self.workers[0].pipe.lose()
