@@ -4,12 +4,13 @@ pynetdicom as a requestor; it blocks, so it runs in threads.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pydicom
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from twisted.internet.threads import deferToThread
 
 from dcxtwisted import Configuration
@@ -36,6 +37,19 @@ def entity(title: str = "PYNETDICOM") -> AE:
     return made
 
 
+def _requestSent(event: evt.Event) -> None:
+    """
+    Wait, before a request leaves, until the association's own thread has really paused.
+
+    It takes any message it finds for a request of the peer's, and while C{send_c_store} waits for a response it is
+    meant to pause. But a pause is told by a flag that stays set while the thread has not yet woken from the one before:
+    woken on a busy machine behind the next request, it takes its response away, and C{send_c_store} waits in vain.
+    """
+    association = event.assoc
+    while association.is_alive() and not association._reactor_checkpoint._cond._waiters:
+        time.sleep(0.0001)
+
+
 @contextmanager
 def associated(
     port: int,
@@ -58,6 +72,7 @@ def associated(
         calledAETitle,
         max_pdu=maximumLength,
         ext_neg=list(items),
+        evt_handlers=[(evt.EVT_DIMSE_SENT, _requestSent)],
     )
     assert association.is_established
     try:
