@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,14 @@ class Figures:
         )
 
 
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, and return whether it came true in time."""
+    deadline = time.monotonic() + seconds
+    while not (isTrue := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return isTrue
+
+
 class _Disk:
     """A listener with a store on a small file system."""
 
@@ -69,11 +78,25 @@ class _Disk:
         self.figures = Figures()
         self._send()  # what is opened once in a process is open from here on
         self.empty()
+        _within(_PATIENCE, lambda: not self._openFiles())
         self._descriptors = self.descriptors()
 
     def descriptors(self) -> int:
         """Return how many descriptors the listener has open."""
-        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+        return len(self._opened())
+
+    def _opened(self) -> list[str]:
+        found = []
+        for path in Path(f"/proc/{self._process.pid}/fd").iterdir():
+            try:
+                found.append(os.readlink(path))
+            except FileNotFoundError:
+                pass  # closed meanwhile
+        return found
+
+    def _openFiles(self) -> list[str]:
+        """Return the files of the store that the listener has open, but for the lock of its working directory."""
+        return [path for path in self._opened() if path.startswith(f"{self._store}/") and not path.endswith("/lock")]
 
     def _send(self) -> int:
         request, identity = requestFor(self._template, self._record.next())
@@ -107,10 +130,11 @@ class _Disk:
     def check(self) -> None:
         """Look at what is left, and at what the log has to say of the watermark."""
         self.checkStored()
-        if (left := Store(self._store).unfinished()) > 0:
-            raise Broken(f"{left} unfinished files are left")
-        if (open_ := self.descriptors()) != self._descriptors:
-            raise Broken(f"{open_} descriptors are open, {self._descriptors} were")
+        # Files are closed and removed beside the responses, in a thread where the disk is slow.
+        if not _within(_PATIENCE, lambda: Store(self._store).unfinished() == 0):
+            raise Broken(f"{Store(self._store).unfinished()} unfinished files are left")
+        if not _within(_PATIENCE, lambda: self.descriptors() == self._descriptors):
+            raise Broken(f"{self.descriptors()} descriptors are open, {self._descriptors} were")
         times = self.figures.times if self._watermark else 0
         log = self._log.read_text()
         if (log.count(_FULL), log.count(_ROOM)) != (times, times):

@@ -1002,9 +1002,13 @@ class TLSTests(TwistdTestCase):
         self.program.waitFor(
             "not reloaded, everything stays as it was: key /.*/tls/key.pem: not a PEM file with a private"
         )
-        self.assertEqual(self.securePeer()[1], "first")
+        peer, shown = self.securePeer()
+        self.assertEqual(shown, "first")
         self.assertNotIn("Traceback", self.program.output)
         self.program.signal(signal.SIGTERM)
+        peer.untilClosed()
+        self.assertIsNotNone(peer.aborted)
+        peer.close()  # TLS is closed by both; who does not is waited for, 30 s
         self.assertEqual((self.program.status(), self.program.errors), (0, ""))
 
 

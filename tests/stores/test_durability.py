@@ -788,6 +788,7 @@ class ThreadTests(TestCase):
 
     async def test_crowd(self) -> None:
         """Many at once under one name: each object stands once, and everybody is told so."""
+        self.patch(sinkModule, "_LONGEST_WAIT", 0.02)  # else most of the time is waiting
         before = openDescriptors()
         for settings in ({}, {"durable": False}, {"unnamedFiles": False}):
             store = self.makeStore(**settings)
@@ -804,6 +805,7 @@ class ThreadTests(TestCase):
 
     async def test_crowdOfRivals(self) -> None:
         """So it is whatever the operator chose: one object stands, whole, and nothing is left of the others."""
+        self.patch(sinkModule, "_LONGEST_WAIT", 0.02)
         names = {
             Duplicates.REPLACE: Outcome.REPLACED,
             Duplicates.KEEP_FIRST: Outcome.KEPT_FIRST,

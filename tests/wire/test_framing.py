@@ -542,8 +542,16 @@ class TimeTests(SynchronousTestCase):
     def assertLinear(self, chunksOf: Callable[[int], list[bytes]], isAllFedFirst: bool) -> None:
         """Sixteen times the bytes take sixteen times the time; with each byte copying all before it, 80 times."""
         few, many = chunksOf(MIB // 32), chunksOf(MIB // 2)
-        once = min(self.seconds(few, isAllFedFirst) for _ in range(3))
-        self.assertLess(self.seconds(many, isAllFedFirst), 40 * once)
+        self.assertRatio(lambda: self.seconds(few, isAllFedFirst), lambda: self.seconds(many, isAllFedFirst))
+
+    def assertRatio(self, few: Callable[[], float], many: Callable[[], float]) -> None:
+        """Whoever shares the processor only makes both slower: the best of a few runs counts."""
+        once, taken = min(few() for _ in range(3)), many()
+        for _ in range(4):
+            if taken < 40 * once:
+                break
+            taken = min(taken, many())
+        self.assertLess(taken, 40 * once)
 
     def test_bodyByteByByte(self) -> None:
         for isAllFedFirst in (False, True):
@@ -554,8 +562,7 @@ class TimeTests(SynchronousTestCase):
             self.assertLinear(lambda length: cutAt(PDU(4, PDV(1, 2, bytes(length))), range(length + 12)), isAllFedFirst)
 
     def test_skippedByteByByte(self) -> None:
-        times = []
-        for length in (MIB // 32, MIB // 2):
+        def skip(length: int) -> float:
             framer = Framer(0)
             framer.feed(header(4, length))
             framer.next()
@@ -564,9 +571,11 @@ class TimeTests(SynchronousTestCase):
             for _ in range(length):
                 framer.feed(b"x")
                 framer.next()
-            times.append(process_time() - start)
+            taken = process_time() - start
             self.assertFalse(framer.insidePDU)
-        self.assertLess(times[1], 40 * times[0])
+            return taken
+
+        self.assertRatio(lambda: skip(MIB // 32), lambda: skip(MIB // 2))
 
     def test_manyPDUsInOneChunk(self) -> None:
         self.assertLinear(lambda length: [PDU(4, PDV(1, 2, b"ab")) * (length // 14)], True)

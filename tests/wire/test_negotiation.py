@@ -29,7 +29,15 @@ from dcxtwisted.wire.items import (
     UserIdentityRequest,
     UserInformation,
 )
-from dcxtwisted.wire.negotiation import MINIMUM_PDU_LENGTH, AcceptedContext, Negotiated, Supported, negotiate
+from dcxtwisted.wire.negotiation import (
+    MINIMUM_PDU_LENGTH,
+    AcceptedContext,
+    Negotiated,
+    Supported,
+    answeringIdentity,
+    negotiate,
+    withoutClasses,
+)
 from dcxtwisted.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ, decode
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -475,6 +483,45 @@ class UserInformationTests(SynchronousTestCase):
     def test_userIdentityAsBytes(self) -> None:
         information = UserInformation(userIdentity=UserIdentityRequest(1, True, b"somebody"))
         self.assertTrue(accepted(informing(information)).accept.encode().endswith(b"\x59\0\0\2\0\0"))
+
+
+class ChangedTermsTests(SynchronousTestCase):
+    """Terms that are changed before they are sent."""
+
+    def test_withoutClasses(self) -> None:
+        """Each accepted context of a class is refused by the user, and nothing is answered for the class."""
+        classes = (CT, VERIFICATION, FIND, CT)
+        information = UserInformation(
+            roleSelections=tuple(RoleSelection(item, True, False) for item in (CT, VERIFICATION)),
+            extendedNegotiations=tuple(SOPClassExtendedNegotiation(item, b"\2") for item in ("1.2.3", CT)),
+        )
+        supported = attrs.evolve(SUPPORTED, transferSyntaxes=lambda name, common: None if name == FIND else (EXPLICIT,))
+        before = accepted(informing(information, *classes, "1.2.3"), supported)
+        self.assertEqual([result.result for result in before.accept.presentationContexts], [0, 0, 3, 0, 0])
+        outcome = withoutClasses(before, {CT, FIND})
+        results = [(result.contextID, result.result) for result in outcome.accept.presentationContexts]
+        self.assertEqual(results, [(1, 1), (3, 0), (5, 3), (7, 1), (9, 0)])
+        self.assertEqual(outcome.contexts, {3: before.contexts[3], 9: before.contexts[9]})
+        self.assertEqual(outcome.proposed, before.proposed)
+        self.assertEqual(
+            outcome.accept.userInformation,
+            attrs.evolve(
+                before.accept.userInformation,
+                roleSelections=(RoleSelection(VERIFICATION, True, False),),
+                extendedNegotiations=(SOPClassExtendedNegotiation("1.2.3", bytes((2, 0, 3, 0, 0, 0))),),
+            ),
+        )
+        self.assertEqual(withoutClasses(before, {"1.2.4"}), before)
+
+    def test_answeringIdentity(self) -> None:
+        """Only where a response was asked for."""
+        for isAsked, response in ((True, b"ticket"), (False, None)):
+            identity = UserIdentityRequest(1, isAsked, b"somebody")
+            before = accepted(informing(UserInformation(userIdentity=identity)))
+            outcome = answeringIdentity(before, b"ticket")
+            information = outcome.accept.userInformation
+            self.assertEqual(information, attrs.evolve(OUR_INFORMATION, userIdentityResponse=response))
+            self.assertEqual(outcome.contexts, before.contexts)
 
 
 class LengthTests(SynchronousTestCase):
