@@ -50,7 +50,7 @@ class MessageAssembler:
 
         :raise RemoteProtocolError: the PDV cannot stand here, or completes something that is no command set.
         """
-        contextID, isCommand, isLast, view = pdv
+        contextID, isCommand, isLast, view = pdv.contextID, pdv.isCommand, pdv.isLast, pdv.view
         if contextID != self._contextID:
             if self._contextID != _NONE:
                 raise RemoteProtocolError("PDV of another context inside a message", _UNEXPECTED_PARAMETER)

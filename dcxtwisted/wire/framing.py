@@ -7,6 +7,7 @@ Everything else is small and collected up to a limit that is checked on the head
 
 from __future__ import annotations
 
+from builtins import memoryview
 from collections import deque
 from struct import Struct
 from typing import Final, NamedTuple
@@ -21,7 +22,10 @@ from dcxtwisted.wire.pdu import (
     A_RELEASE_RQ,
     P_DATA_TF,
 )
+from dcxtwisted.wire.values import Value
 
+#: Whether the way of an object, this module included, runs compiled.
+COMPILED: Final = not __file__.endswith(".py")
 #: The largest A-ASSOCIATE-RQ or -AC read, in bytes. 128 contexts with 64 syntaxes of 64 bytes come to 560 KB.
 MAXIMUM_ASSOCIATE_LENGTH: Final = 1 << 20
 #: How far a peer's P-DATA-TF may pass the advertised length: real ones confuse PDU and fragment length.
@@ -58,7 +62,7 @@ class PDUBody(NamedTuple):
     body: memoryview
 
 
-class PDVReceived(NamedTuple):
+class PDVReceived(Value):
     """
     A piece of a presentation data value: the whole of it, or what of it one chunk held.
 
@@ -66,10 +70,13 @@ class PDVReceived(NamedTuple):
     until the chunk it is cut from is let go: whatever is kept longer is to be copied.
     """
 
-    contextID: int
-    isCommand: bool
-    isLast: bool
-    view: memoryview
+    __match_args__ = ("contextID", "isCommand", "isLast", "view")
+
+    def __init__(self, contextID: int, isCommand: bool, isLast: bool, view: memoryview) -> None:
+        self.contextID = contextID
+        self.isCommand = isCommand
+        self.isLast = isLast
+        self.view = view
 
 
 # Where the framer stands in the stream.

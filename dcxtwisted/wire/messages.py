@@ -12,11 +12,10 @@ import struct
 from collections.abc import Mapping
 from typing import TypeAlias
 
-import attrs
-
 from dcxtwisted.errors import RemoteProtocolError
 from dcxtwisted.wire.commandset import encodeCommandSet, firstUS
 from dcxtwisted.wire.pdu import aeTitle
+from dcxtwisted.wire.values import Value
 
 C_STORE_RQ = 0x0001
 C_GET_RQ = 0x0010
@@ -74,8 +73,7 @@ def uid(raw: bytes) -> str:
     return raw.rstrip(b"\0 ").decode("latin-1")
 
 
-@attrs.frozen
-class Request:
+class Request(Value):
     """
     A request of the peer.
 
@@ -86,13 +84,33 @@ class Request:
     :ivar elements: the whole command set, as `decodeCommandSet` gives it; not to be changed.
     """
 
-    contextID: int
-    commandField: int
-    messageID: int
-    hasDataSet: bool
-    affectedSOPClassUID: bytes
-    affectedSOPInstanceUID: bytes
-    elements: Mapping[int, bytes] = attrs.field(repr=False, hash=False)
+    __match_args__ = (
+        "contextID",
+        "commandField",
+        "messageID",
+        "hasDataSet",
+        "affectedSOPClassUID",
+        "affectedSOPInstanceUID",
+    )
+    alsoCompared = ("elements",)
+
+    def __init__(
+        self,
+        contextID: int,
+        commandField: int,
+        messageID: int,
+        hasDataSet: bool,
+        affectedSOPClassUID: bytes,
+        affectedSOPInstanceUID: bytes,
+        elements: Mapping[int, bytes],
+    ) -> None:
+        self.contextID = contextID
+        self.commandField = commandField
+        self.messageID = messageID
+        self.hasDataSet = hasDataSet
+        self.affectedSOPClassUID = affectedSOPClassUID
+        self.affectedSOPInstanceUID = affectedSOPInstanceUID
+        self.elements = elements
 
     @property
     def SOPClassUID(self) -> str:
@@ -118,7 +136,6 @@ class Request:
         )
 
 
-@attrs.frozen
 class CStoreRequest(Request):
     """A C-STORE request (PS3.7 9.3.1.1)."""
 
@@ -151,36 +168,53 @@ class CStoreRequest(Request):
         )
 
 
-@attrs.frozen
-class Cancel:
+class Cancel(Value):
     """A C-CANCEL request; no data set should follow, but its command can say so all the same."""
 
-    contextID: int
-    messageIDBeingRespondedTo: int
-    hasDataSet: bool = False
+    __match_args__ = ("contextID", "messageIDBeingRespondedTo", "hasDataSet")
+
+    def __init__(
+        self,
+        contextID: int,
+        messageIDBeingRespondedTo: int,
+        hasDataSet: bool = False,
+    ) -> None:
+        self.contextID = contextID
+        self.messageIDBeingRespondedTo = messageIDBeingRespondedTo
+        self.hasDataSet = hasDataSet
 
 
-@attrs.frozen
-class ReceivedResponse:
+class ReceivedResponse(Value):
     """
     A response of the peer, to a request of ours or to none.
 
     :ivar elements: the whole command set, as `decodeCommandSet` gives it; not to be changed.
     """
 
-    contextID: int
-    commandField: int
-    messageIDBeingRespondedTo: int
-    status: int
-    hasDataSet: bool
-    elements: Mapping[int, bytes] = attrs.field(repr=False, hash=False)
+    __match_args__ = ("contextID", "commandField", "messageIDBeingRespondedTo", "status", "hasDataSet")
+    alsoCompared = ("elements",)
+
+    def __init__(
+        self,
+        contextID: int,
+        commandField: int,
+        messageIDBeingRespondedTo: int,
+        status: int,
+        hasDataSet: bool,
+        elements: Mapping[int, bytes],
+    ) -> None:
+        self.contextID = contextID
+        self.commandField = commandField
+        self.messageIDBeingRespondedTo = messageIDBeingRespondedTo
+        self.status = status
+        self.hasDataSet = hasDataSet
+        self.elements = elements
 
 
 Message: TypeAlias = Request | Cancel | ReceivedResponse
 
 
-@attrs.frozen
-class Response:
+class Response(Value):
     """
     A response of ours.
 
@@ -191,15 +225,39 @@ class Response:
     :ivar offendingElements: tags; sent with the statuses A9xx, Bxxx and Cxxx only.
     """
 
-    contextID: int
-    commandField: int
-    messageIDBeingRespondedTo: int
-    status: int
-    affectedSOPClassUID: bytes = b""
-    affectedSOPInstanceUID: bytes = b""
-    comment: str = ""
-    offendingElements: tuple[int, ...] = ()
-    hasDataSet: bool = False
+    __match_args__ = (
+        "contextID",
+        "commandField",
+        "messageIDBeingRespondedTo",
+        "status",
+        "affectedSOPClassUID",
+        "affectedSOPInstanceUID",
+        "comment",
+        "offendingElements",
+        "hasDataSet",
+    )
+
+    def __init__(
+        self,
+        contextID: int,
+        commandField: int,
+        messageIDBeingRespondedTo: int,
+        status: int,
+        affectedSOPClassUID: bytes = b"",
+        affectedSOPInstanceUID: bytes = b"",
+        comment: str = "",
+        offendingElements: tuple[int, ...] = (),
+        hasDataSet: bool = False,
+    ) -> None:
+        self.contextID = contextID
+        self.commandField = commandField
+        self.messageIDBeingRespondedTo = messageIDBeingRespondedTo
+        self.status = status
+        self.affectedSOPClassUID = affectedSOPClassUID
+        self.affectedSOPInstanceUID = affectedSOPInstanceUID
+        self.comment = comment
+        self.offendingElements = offendingElements
+        self.hasDataSet = hasDataSet
 
     def encode(self) -> bytes:
         """The command set."""

@@ -28,10 +28,15 @@ def waysToCut(stream: bytes) -> Iterator[tuple[str, list[bytes]]]:
         yield f"cut by seed {seed}", cutAt(stream, [random.randrange(1 + len(stream)) for _ in range(count)])
 
 
+def showing(pdv: PDVReceived, content: bytes) -> PDVReceived:
+    """A PDV as another one, but for what it holds."""
+    return PDVReceived(pdv.contextID, pdv.isCommand, pdv.isLast, memoryview(content))
+
+
 def kept(item: object) -> object:
     """What may be kept of an item: its view replaced by one of a copy."""
     if isinstance(item, PDVReceived):
-        return item._replace(view=memoryview(bytes(item.view)))
+        return showing(item, bytes(item.view))
     if isinstance(item, PDUBody):
         return item._replace(body=memoryview(bytes(item.body)))
     return item
@@ -50,9 +55,9 @@ def merged(items: Iterable[object]) -> list[object]:
             isinstance(item, PDVReceived)
             and isinstance(previous, PDVReceived)
             and not previous.isLast
-            and previous[:2] == item[:2]
+            and (previous.contextID, previous.isCommand) == (item.contextID, item.isCommand)
         ):
-            result[-1] = item._replace(view=memoryview(bytes(previous.view) + bytes(item.view)))
+            result[-1] = showing(item, bytes(previous.view) + bytes(item.view))
         else:
             result.append(item)
     return result

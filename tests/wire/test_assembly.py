@@ -371,8 +371,9 @@ class FragmentTests(SynchronousTestCase):
             self.assertLessEqual(max(lengths), maximumLength, where)
         else:
             self.assertEqual(lengths, [len(data) + 6], where)
-        self.assertEqual([item[:3] for item in fragments[:-1]], [(5, isCommand, False)] * (len(lengths) - 1), where)
-        self.assertEqual(fragments[-1][:3], (5, isCommand, True), where)
+        heads = [(item.contextID, item.isCommand, item.isLast) for item in fragments]
+        self.assertEqual(heads[:-1], [(5, isCommand, False)] * (len(lengths) - 1), where)
+        self.assertEqual(heads[-1], (5, isCommand, True), where)
 
     def test_messages(self) -> None:
         """A message cut for any receiver is the same message."""

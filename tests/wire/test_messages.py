@@ -118,9 +118,6 @@ class CStoreRequestTests(SynchronousTestCase):
         assert isinstance(request, messages.CStoreRequest)
         self.assertEqual((request.priority, request.moveOriginatorMessageID), (0, None))
 
-    def test_hashable(self) -> None:
-        self.assertEqual({storeRequest(), storeRequest()}, {storeRequest()})
-
     def test_elementsAreNotInTheRepr(self) -> None:
         self.assertNotIn("elements", repr(storeRequest()))
 
