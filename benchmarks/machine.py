@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from dcxtwisted.wire.framing import COMPILED
+
 #: The checkout that this is run from.
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
@@ -91,7 +93,7 @@ def _commit() -> str:
     git = ("git", "-C", str(CHECKOUT))
     commit = _said(*git, "rev-parse", "--short=10", "HEAD").strip()
     changes = _said(*git, "status", "--porcelain", "--untracked-files=no").strip()
-    return f"{commit or _version('dcxtwisted')}{' with changes' if changes else ''}"
+    return f"{commit or _version('dcxtwisted')}{' with changes' if changes else ''}{', compiled' if COMPILED else ''}"
 
 
 def _DCMTKVersion(program: str) -> str:

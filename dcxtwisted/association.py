@@ -85,8 +85,9 @@ class AssociationProtocol(Protocol):
         """Twisted calls this when the connection is up."""
         transport = self._connection = cast(Transport, self.transport)
         if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+            tcp = cast(ITCPTransport, transport)
+            tcp.setTcpNoDelay(True)
+            tcp.setTcpKeepAlive(True)
         self._readSize = ReadSize(transport)
         self._write = writerOf(transport)
         self._acknowledge = acknowledgerOf(transport)

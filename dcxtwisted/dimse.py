@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from dcxtwisted.escaping import escaped
 from dcxtwisted.interfaces import (
@@ -32,14 +32,13 @@ from dcxtwisted.wire.framing import PDVReceived
 from dcxtwisted.wire.messages import C_STORE_RQ, ReceivedResponse, Request, Response
 from dcxtwisted.wire.negotiation import AcceptedContext, Negotiated
 
-_log = Logger()
+_log = Logger(__name__)
 
 _PENDING_STATUSES = frozenset({0xFF00, 0xFF01})
 
 _PADDING = b"\0 "  # of a UID
 
 
-@implementer(IExchange)
 class Exchange:
     """One request from its command to its final response."""
 
@@ -82,7 +81,9 @@ class Exchange:
             self._provider.finished(self, self._response)
 
 
-@implementer(IDIMSEProvider)
+classImplements(Exchange, IExchange)
+
+
 class DIMSEProvider:
     """
     The DIMSE side of one association.
@@ -380,3 +381,6 @@ class DIMSEProvider:
         finally:
             self._isStarting = False
             self._waiting = None
+
+
+classImplements(DIMSEProvider, IDIMSEProvider)

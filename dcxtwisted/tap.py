@@ -48,6 +48,7 @@ from dcxtwisted.sections import DEFAULT_STORE, MOST_WORKERS, Setup
 from dcxtwisted.security import PROFILES, SecurityContext
 from dcxtwisted.setups import Given, Reload
 from dcxtwisted.stores.layout import KNOWN_ATTRIBUTES
+from dcxtwisted.wire.framing import COMPILED
 from dcxtwisted.workers.processes import Starter, awaitStarted
 from dcxtwisted.workers.supervisor import Supervisor
 
@@ -166,12 +167,13 @@ class Options(usage.Options):
         self.settings[name] = value
 
     def opt_version(self) -> NoReturn:
-        """Show the versions of dcxtwisted and Twisted, and exit."""
+        """Show the versions of dcxtwisted, and whether it is compiled, and Twisted, and exit."""
         try:
             own = version("dcxtwisted")
         except PackageNotFoundError:
             own = "not installed"
-        sys.stdout.write(f"dcxtwisted version: {own}\nTwisted version: {version('Twisted')}\n")
+        how = ", compiled" if COMPILED else ""
+        sys.stdout.write(f"dcxtwisted version: {own}{how}\nTwisted version: {version('Twisted')}\n")
         sys.exit(0)
 
     def opt_settings(self) -> NoReturn:

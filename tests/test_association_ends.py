@@ -4,6 +4,7 @@ How an association ends: aborted here or by the peer, released, lost, or by a fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -411,6 +412,25 @@ class ReleaseTests(ListenerTestCase):
         self.assertEqual(self.ends, ["aborted"])
 
 
+class _Broken:
+    """A provider one method of which fails, when it has done its work."""
+
+    def __init__(self, provider: Any, method: str) -> None:
+        self._provider = provider
+        self._method = method
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._provider, name)
+        return self._failing(found) if name == self._method else found
+
+    def _failing(self, original: Callable[..., object]) -> Callable[..., None]:
+        def failing(*args: object) -> None:
+            original(*args)
+            raise ZeroDivisionError
+
+        return failing
+
+
 class FailureTests(ListenerTestCase):
     """What should not happen here ends one association, in order, and is logged."""
 
@@ -429,14 +449,7 @@ class FailureTests(ListenerTestCase):
         makeProvider = self.factory.makeProvider
 
         def makeBroken(*args: Any) -> Any:
-            def failing(*args: object) -> None:
-                original(*args)
-                raise ZeroDivisionError
-
-            provider = makeProvider(*args)
-            original = getattr(provider, method)
-            setattr(provider, method, failing)
-            return provider
+            return _Broken(makeProvider(*args), method)
 
         self.factory.makeProvider = makeBroken
         return self.associate()

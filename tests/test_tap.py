@@ -43,6 +43,7 @@ from dcxtwisted.security import SecurityContext
 from dcxtwisted.tap import ListenerService, Options, makeService
 from dcxtwisted.users import Users
 from dcxtwisted.wire.assembly import fragment
+from dcxtwisted.wire.framing import COMPILED
 from dcxtwisted.wire.messages import encodeCStoreRQ
 from dcxtwisted.wire.pdu import AssociateRJ
 from tests.certificates import LOOPBACK as LOOPBACK_NAMES
@@ -131,7 +132,8 @@ class OptionsTests(SynchronousTestCase):
             own = version("dcxtwisted")
         except PackageNotFoundError:
             own = "not installed"
-        self.assertEqual(output.getvalue(), f"dcxtwisted version: {own}\nTwisted version: {twistedVersion}\n")
+        how = ", compiled" if COMPILED else ""
+        self.assertEqual(output.getvalue(), f"dcxtwisted version: {own}{how}\nTwisted version: {twistedVersion}\n")
 
     def test_help(self) -> None:
         """Every option, with what it does and its default."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from dcxtwisted.dataset import DataSetReader, Head
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
@@ -31,7 +31,7 @@ from dcxtwisted.wire.messages import CStoreRequest
 if TYPE_CHECKING:
     from dcxtwisted.services.storage import StorageService
 
-_log = Logger()
+_log = Logger(__name__)
 
 # An attribute of an enumeration takes some 0.03 us, for each object twice.
 _NEW: Final = Outcome.NEW
@@ -43,7 +43,6 @@ _BESIDE_ANOTHER: Final = {
 }
 
 
-@implementer(IDataSetReceiver)
 class Reception:
     """One object from the first byte of its data set to its response."""
 
@@ -234,7 +233,6 @@ class Reception:
         return None
 
 
-@implementer(IDataSetReceiver)
 class FailedReception:
     """An object that was let in, but nothing could be opened for it: it is drained, and then that is told."""
 
@@ -267,7 +265,12 @@ class FailedReception:
         told = tellOfFailure(self._service, self._request)
         told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
 
-    dataLost = dataCompleted
+    def dataLost(self) -> None:
+        """See ``IDataSetReceiver.dataLost``."""
+        self.dataCompleted()
+
+
+classImplements(FailedReception, IDataSetReceiver)
 
 
 def watch(view: memoryview, watchers: list[Callable[[memoryview], object]]) -> None:

@@ -17,7 +17,7 @@ from dcxtwisted.interfaces import IAssociation, IExchange
 from dcxtwisted.statuses import OUT_OF_RESOURCES, keepsObject
 from dcxtwisted.wire.messages import CStoreRequest
 
-_log = Logger()
+_log = Logger(__name__)
 
 #: What no C-STORE is answered with: "more responses follow", for which a peer would wait for ever, and the warnings of
 #: other services (PS3.7 Annex C), which a peer may take for a success while the object is not kept.

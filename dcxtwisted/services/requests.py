@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from dcxtwisted.checks import Check
 from dcxtwisted.dataset import Head
@@ -42,7 +42,6 @@ def isSafeButForLength(instanceUID: str) -> bool:
     )
 
 
-@implementer(IStoreRequest)
 class StoreRequest:
     """
     One C-STORE request; the attributes are those of ``IStoreRequest``.
@@ -110,3 +109,6 @@ class StoreRequest:
     def tap(self, watcher: Callable[[memoryview], object]) -> None:
         """See ``IStoreRequest.tap``."""
         self.watchers.append(watcher)
+
+
+classImplements(StoreRequest, IStoreRequest)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Sequence
 from math import inf
+from typing import ClassVar, TypeAlias, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from dcxtwisted.checks import NO_RELAXATIONS, Check, Relaxations
 from dcxtwisted.deadlines import Deadline
@@ -45,10 +46,9 @@ from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_STORE_RQ, CStoreRequest, Request
 
 #: Answers of OnStoreSetup.
-_Place = str | os.PathLike[str] | IStoreSink | InMemory | None
+_Place: TypeAlias = str | os.PathLike[str] | IStoreSink | InMemory | None
 
 
-@implementer(IDIMSEService)
 class StorageService:
     """
     Receives objects into stores.
@@ -68,7 +68,7 @@ class StorageService:
     :ivar nextStatus: what is forced on the next response.
     """
 
-    commandFields = frozenset({C_STORE_RQ})
+    commandFields: ClassVar[frozenset[int]] = frozenset({C_STORE_RQ})
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class StorageService:
 
     def _notOpened(
         self, failure: Failure, command: CStoreRequest, request: StoreRequest, exchange: IExchange
-    ) -> IDataSetReceiver:
+    ) -> IDataSetReceiver | None:
         refusal = refusalFrom(failure, "setting up an object")
         if self._abortOnRefusal:
             exchange.association.abort()
@@ -190,12 +190,12 @@ class StorageService:
 
     def _open(
         self, place: _Place, command: CStoreRequest, request: StoreRequest, exchange: IExchange
-    ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None]:
+    ) -> IDataSetReceiver | Deferred[IDataSetReceiver | None] | None:
         """Return what receives an object that the application let in, also where nothing can be opened for it."""
         try:
             sink = self._sinkFor(place, request)
             if not isinstance(sink, Deferred):
-                return Reception(self, command, request, exchange, sink)
+                return self._receiver(sink, command, request, exchange)
         except Exception:
             return self._notOpened(Failure(), command, request, exchange)
         return self._openedLater(sink, command, request, exchange)
@@ -203,13 +203,17 @@ class StorageService:
     def _openedLater(
         self, sink: Deferred[IStoreSink], command: CStoreRequest, request: StoreRequest, exchange: IExchange
     ) -> Deferred[IDataSetReceiver | None]:
-        def opened(sink: IStoreSink) -> IDataSetReceiver | None:
-            return Reception(self, command, request, exchange, sink)
+        return (
+            self.storeDeadline.of(sink, "opening a sink")
+            .addCallback(self._receiver, command, request, exchange)
+            .addErrback(self._notOpened, command, request, exchange)
+        )
 
-        def failed(failure: Failure) -> IDataSetReceiver | None:
-            return self._notOpened(failure, command, request, exchange)
-
-        return self.storeDeadline.of(sink, "opening a sink").addCallback(opened).addErrback(failed)
+    def _receiver(
+        self, sink: IStoreSink, command: CStoreRequest, request: StoreRequest, exchange: IExchange
+    ) -> IDataSetReceiver | None:
+        # That it is one, mypy learns behind its class, which it looks at later than this one.
+        return cast(IDataSetReceiver, Reception(self, command, request, exchange, sink))
 
     def _sinkFor(self, place: _Place, request: IStoreRequest) -> IStoreSink | Deferred[IStoreSink]:
         if place is None or place == "":
@@ -223,3 +227,6 @@ class StorageService:
         if isinstance(place, os.PathLike):
             return self._files.openAt(os.fsdecode(place), request)
         raise TypeError(f"OnStoreSetup answered {type(place).__name__}")
+
+
+classImplements(StorageService, IDIMSEService)

@@ -24,7 +24,7 @@ from dcxtwisted.uids import (
 from dcxtwisted.wire.items import SOPClassCommonExtendedNegotiation
 from dcxtwisted.wire.messages import C_ECHO_RQ, Request
 
-_log = Logger()
+_log = Logger(__name__)
 
 # A C-ECHO has no data set, so the syntax has no meaning; the three native ones are what peers propose.
 _TRANSFER_SYNTAXES: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})

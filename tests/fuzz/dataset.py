@@ -79,7 +79,7 @@ def _read(reader: DataSetReader, chunks: list[bytes], longest: int, depth: int) 
         assert reader.headComplete >= complete
         complete = reader.headComplete
     assert held(reader) <= len(WANTED) * longest + max(longest + 12, _FEWEST_KEPT)
-    stack = vars(reader)["_stack"]
+    stack = reader._stack
     # Fragments are not counted as a sequence, and nothing is inside of them.
     assert len(stack) <= depth + 1
     found = reader.attributes

@@ -16,7 +16,7 @@ from dcxtwisted.errors import LocalProtocolError, RemoteProtocolError
 from dcxtwisted.uids import APPLICATION_CONTEXT, STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from dcxtwisted.wire.assembly import MessageAssembler, fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, Transmit
-from dcxtwisted.wire.framing import PDVReceived
+from dcxtwisted.wire.framing import Framer, PDVReceived
 from dcxtwisted.wire.items import (
     PresentationContextProposal,
     PresentationContextResult,
@@ -116,8 +116,10 @@ class Surroundings:
 
     def copied(self, answers: bool, checks: bool) -> Surroundings:
         """Return another that is where this one is."""
-        core = twin(self.core, _framer=twin(vars(self.core)["_framer"]))
-        return twin(self, core=core, assembler=twin(self.assembler), answers=answers, _checks=checks)
+        core = twin(self.core, AssociationCore(0), _framer=twin(self.core._framer, Framer(0)))
+        assembler = twin(self.assembler, MessageAssembler(()))
+        other = Surroundings.__new__(Surroundings)
+        return twin(self, other, core=core, assembler=assembler, answers=answers, _checks=checks)
 
     def feed(self, *chunks: bytes) -> None:
         """Give the core these chunks and do all that follows from them."""
@@ -380,7 +382,7 @@ _NOTHING_TO_ABORT: Final = (State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAIT
 def _checkEnd(surroundings: Surroundings, size: int) -> None:
     """Check what is held, and that a connection that closes leaves nothing."""
     core = surroundings.core
-    framer = vars(core)["_framer"]
+    framer = core._framer
     assert held(framer) <= size, f"{held(framer)} bytes held of {size}"
     happened = surroundings.happened
     wasIdle, aborts = core.state is State.IDLE, len(surroundings.aborts)

@@ -1,0 +1,52 @@
+"""
+What setup.cfg cannot say: with DCXTWISTED_COMPILED=1 the way of an object is compiled, by mypyc; without, nothing is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+# What each PDV or object passes. The rest runs once an association or less: compiled it would gain nothing.
+COMPILED = [
+    "dataset/encodings",
+    "dataset/inflation",
+    "dataset/reader",
+    "dimse",
+    "part10",
+    "services/identity",
+    "services/reception",
+    "services/refusals",
+    "services/requests",
+    "services/scope",
+    "services/storage",
+    "wire/assembly",
+    "wire/association",
+    "wire/commandset",
+    "wire/framing",
+    "wire/messages",
+    "wire/values",
+]
+
+# The one that the tests have run with: a compiler is nothing to take the latest of unseen.
+REQUIREMENTS = ["mypy==2.4.*", "attrs>=23.1"]
+
+
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; without a compiler or mypy the build fails, and does not go on without."""
+    from mypyc.build import mypycify
+
+    modules = [str(Path("dcxtwisted", f"{name}.py")) for name in COMPILED]
+    made: list[Extension] = mypycify(["--config-file", "mypyc.cfg", *modules], opt_level="3", debug_level="0")
+    return made
+
+
+if os.environ.get("DCXTWISTED_COMPILED") == "1":
+    # Asked for by pip before there is anything to compile with: what it takes, and what it will be called.
+    asked = {"egg_info", "dist_info"} & set(sys.argv)
+    setup(setup_requires=REQUIREMENTS, ext_modules=[] if asked else extensions())
+else:
+    setup()
