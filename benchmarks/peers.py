@@ -34,6 +34,7 @@ from benchmarks.processes import ReceiverError, ReceiverProcess, freePort, pinCo
 from benchmarks.results import Case, Measured, Measurement, Results, join, loadResults
 from benchmarks.scratch import countFiles, emptyFiles, freshDirectory, spreadDirectories, touchMemory
 from benchmarks.table import formatTable
+from dcxtwisted.wire.framing import COMPILED
 
 #: The program beside this Python.
 TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
@@ -52,6 +53,7 @@ class Receiver:
     :ivar isTLS: it is sent to over TLS.
     :ivar workers: processes that it starts once it listens, and that stay.
     :ivar keeps: it stores each object in a file.
+    :ivar isInterpreted: it runs from the sources, also where what was compiled of them stands beside them.
     """
 
     command: tuple[str, ...]
@@ -61,9 +63,12 @@ class Receiver:
     isTLS: bool = False
     workers: int = 0
     keeps: bool = True
+    isInterpreted: bool = False
 
 
-def _ours(*options: str, port: str = "--port", isTLS: bool = False, workers: int = 0) -> Receiver:
+def _ours(
+    *options: str, port: str = "--port", isTLS: bool = False, workers: int = 0, isInterpreted: bool = False
+) -> Receiver:
     return Receiver(
         (
             *(TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", *options),
@@ -71,6 +76,7 @@ def _ours(*options: str, port: str = "--port", isTLS: bool = False, workers: int
         ),
         isTLS=isTLS,
         workers=workers,
+        isInterpreted=isInterpreted,
     )
 
 
@@ -110,6 +116,7 @@ def dcmtkProgram(name: str) -> str:
 #: Every receiver that can be measured. Only dcxtwisted-durable lets the disk have an object before it answers.
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
+    "dcxtwisted-interpreted": _ours("--no-fsync", isInterpreted=True),
     "dcxtwisted-durable": _ours(),
     "dcxtwisted-workers": _ours("--no-fsync", "--workers", "2", workers=2),
     "dcxtwisted-tls": _ours(
@@ -161,7 +168,16 @@ def prepare(receiver: Receiver, port: int, scratch: Path) -> tuple[Path, list[st
     if receiver.isTLS:
         _makeCertificate(scratch)
     command = [argument.format(**names) for argument in receiver.command]
-    return directory, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), **receiver.environment}
+    sources = _sources(scratch) if receiver.isInterpreted else CHECKOUT
+    return directory, command, {**os.environ, "PYTHONPATH": str(sources), **receiver.environment}
+
+
+def _sources(scratch: Path) -> Path:
+    """Return a directory with the sources alone of what a receiver of ours runs."""
+    copied = scratch / "sources"
+    for package in ("dcxtwisted", "twisted"):
+        shutil.copytree(CHECKOUT / package, copied / package, ignore=shutil.ignore_patterns("*.so", "dropin.cache"))
+    return copied
 
 
 def listening(receiver: Receiver, scratch: Path, cores: set[int], settings: Sequence[str] = ()) -> ReceiverProcess:
@@ -284,7 +300,11 @@ def _parsed() -> argparse.Namespace:
         prog="python -m benchmarks.peers", description="Measure receivers side by side, in interleaved rounds."
     )
     names = ",".join(RECEIVERS)
-    plain = ",".join(name for name, receiver in RECEIVERS.items() if not receiver.isTLS and not receiver.workers)
+    plain = ",".join(
+        name
+        for name, receiver in RECEIVERS.items()
+        if not (receiver.isTLS or receiver.workers or receiver.isInterpreted)
+    )
     parser.add_argument(
         "--receivers",
         type=_list,
@@ -323,7 +343,11 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FILE", help="page in reStructuredText to write it into")
     options = parser.parse_args()
     if options.receivers == ["all"]:
-        options.receivers = [name for name, receiver in RECEIVERS.items() if not receiver.workers]
+        options.receivers = [
+            name
+            for name, receiver in RECEIVERS.items()
+            if not (receiver.workers or (receiver.isInterpreted and not COMPILED))
+        ]
     unknown = [name for name in options.receivers if name not in RECEIVERS]
     if unknown:
         parser.error(f"unknown receivers {', '.join(unknown)}; known are {names}")
