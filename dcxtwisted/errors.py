@@ -4,6 +4,8 @@ Every exception of this package. An error says whose fault it is and what the pe
 
 from __future__ import annotations
 
+from operator import index
+
 
 class DICOMError(Exception):
     """The base of every error that this package raises by name."""
@@ -67,12 +69,17 @@ class StoreRefused(DICOMError):
     """
 
     def __init__(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> None:
-        if not 0 < status <= 0xFFFF:
+        # What an application gives is made what it has to be, or raises, here and at once: a list of tags, or an error
+        # in place of its text, would else fail on the way to the sender, which then gets no answer at all.
+        self.status = index(status)
+        self.comment = "" if comment is None else str(comment)
+        self.offendingElements = tuple(map(index, offendingElements or ()))
+        if not 0 < self.status <= 0xFFFF:
             raise ValueError(f"not a failure status: {status!r}")
-        super().__init__(f"refused with status {status:04X}" + (f": {comment}" if comment else ""))
-        self.status = status
-        self.comment = comment
-        self.offendingElements = offendingElements
+        for tag in self.offendingElements:
+            if not 0 <= tag <= 0xFFFFFFFF:
+                raise ValueError(f"not a tag: {tag!r}")
+        super().__init__(f"refused with status {self.status:04X}" + (f": {self.comment}" if self.comment else ""))
 
 
 class DuplicateRefused(StoreRefused):

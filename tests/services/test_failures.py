@@ -49,6 +49,10 @@ class Way:
     logged: tuple[type[Exception], ...] = ()
 
 
+def _refused(*args: Any) -> StoreRefused:
+    return StoreRefused(*args)
+
+
 def later() -> Deferred[Any]:
     """Return a Deferred that nobody fires."""
     return Deferred()
@@ -92,6 +96,12 @@ def ways() -> Iterator[Way]:
     yield Way(name="another class", data=dataSet(SOPClassUID="1.2"), status=0xA900)
     yield Way(name="another instance", data=dataSet("1.2.33"), status=0xA900)
     yield Way(name="finishing refuses", store={"sink": {"finish": REFUSAL}})
+    # As applications do it; what sends it takes tuples and text.
+    yield Way(
+        name="finishing refuses with a list",
+        status=0xA9AA,
+        store={"sink": {"finish": _refused(0xA9AA, ValueError("no"), [0x00100010])}},
+    )
     yield Way(name="finishing refuses later", store={"sink": {"finish": lambda head: failed(REFUSAL)}})
     yield Way(name="finishing raises", store={"sink": {"finish": OSError(5, "i/o")}}, status=0xA700, logged=(OSError,))
     yield Way(
