@@ -233,6 +233,9 @@ class Reception:
         return None
 
 
+classImplements(Reception, IDataSetReceiver)
+
+
 class FailedReception:
     """An object that was let in, but nothing could be opened for it: it is drained, and then that is told."""
 

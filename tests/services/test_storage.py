@@ -20,10 +20,19 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from dcxtwisted.dataset import Head, Wholeness
 from dcxtwisted.deadlines import Deadline
+from dcxtwisted.dimse import DIMSEProvider, Exchange
 from dcxtwisted.errors import StoreRefused
-from dcxtwisted.interfaces import IN_MEMORY, IDataSetReceiver, IDIMSEService, Outcome, StoredObject
+from dcxtwisted.interfaces import (
+    IN_MEMORY,
+    IDataSetReceiver,
+    IDIMSEProvider,
+    IDIMSEService,
+    IExchange,
+    Outcome,
+    StoredObject,
+)
 from dcxtwisted.interfaces import IStoreRequest as IRequest
-from dcxtwisted.services.reception import Reception
+from dcxtwisted.services.reception import FailedReception, Reception
 from dcxtwisted.services.requests import StoreRequest, isSafeInstanceUID
 from dcxtwisted.services.storage import StorageService
 from dcxtwisted.stores.file import FileStore
@@ -62,6 +71,17 @@ FIRST, REST = FRAGMENTS[: 3 * (SMALL + 6)], FRAGMENTS[3 * (SMALL + 6) :]
 
 class SupportsTests(SynchronousTestCase):
     """What is negotiated."""
+
+    def test_declaresTheInterface(self) -> None:
+        for interface, kinds in (
+            (IDIMSEService, (StorageService,)),
+            (IRequest, (StoreRequest,)),
+            (IDataSetReceiver, (Reception, FailedReception)),
+            (IExchange, (Exchange,)),
+            (IDIMSEProvider, (DIMSEProvider,)),
+        ):
+            for kind in kinds:
+                self.assertTrue(interface.implementedBy(kind), kind)
 
     @skipIf(COMPILED, "what is compiled does not tell what arguments it takes")
     def test_providesTheInterface(self) -> None:
