@@ -240,7 +240,8 @@ class DCXACC(Service):
 
     @NextStorageResponseStatus.setter
     def NextStorageResponseStatus(self, status: int | None) -> None:
-        if status is not None and (status not in range(0x10000) or status in UNFIT_STATUSES):
+        isFit = isinstance(status, int) and 0 <= status <= 0xFFFF and status not in UNFIT_STATUSES
+        if not (status is None or isFit):
             raise ValueError(f"not the status of a last response: {status!r}")
         self._nextStatus.value = status
 

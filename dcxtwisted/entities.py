@@ -97,11 +97,12 @@ class Served:
             eventDeadline,
             self._deadlines["storeDeadline"],
             participants,
-            StorageScope(configuration.acceptUnknown, configuration.acceptReferencedPixels),
-            strict=configuration.strict,
+            # What is compiled takes no 1 for True, as an application may give it.
+            StorageScope(bool(configuration.acceptUnknown), bool(configuration.acceptReferencedPixels)),
+            strict=bool(configuration.strict),
             relaxations=configuration.relaxations,
-            abortOnRefusal=configuration.abortOnRefusal,
-            maximumObjectSize=configuration.maximumObjectSize,
+            abortOnRefusal=bool(configuration.abortOnRefusal),
+            maximumObjectSize=_maximumObjectSize(configuration),
             nextStatus=nextStatus,
         )
         self.inOrder: Sequence[IDIMSEService] = [VerificationService(events, eventDeadline), self.storage]
@@ -122,8 +123,12 @@ class Served:
         for name, deadline in self._deadlines.items():
             deadline.seconds = getattr(configuration, name)
         self.storage.relaxations = configuration.relaxations
-        size = configuration.maximumObjectSize
-        self.storage.maximumObjectSize = inf if size is None else size
+        self.storage.maximumObjectSize = _maximumObjectSize(configuration)
+
+
+def _maximumObjectSize(configuration: Configuration) -> float:
+    # An application may give 1e9, too.
+    return inf if configuration.maximumObjectSize is None else float(configuration.maximumObjectSize)
 
 
 def fileStoreFrom(

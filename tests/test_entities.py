@@ -53,6 +53,17 @@ class EntitiesInMemoryTests(SynchronousTestCase):
         self.assertEqual(self.research.names, ["OnConnection", "OnTimeout", "OnAssocEnd"])
         self.assertEqual(self.own.names, [])
 
+    def test_settingsOfOtherTypes(self) -> None:
+        """What is as good as what a setting takes serves as well, compiled or not."""
+        settings = {"strict": 1, "abortOnRefusal": 0, "acceptUnknown": 1, "acceptReferencedPixels": 0}
+        for size, status in ((1e9, 0), (1e2, 0xA700)):
+            listener = self.listener(**settings, maximumObjectSize=size)
+            for called in ("RESEARCH", "OTHER"):
+                peer, connection = listener.associate(calledAETitle=called)
+                peer.store(dataSet(), "1.2.3")
+                connection.pump()
+                self.assertEqual(peer.statuses, [status])
+
     def test_nextStatus(self) -> None:
         """A status that is forced is for the next response, whichever title it is of, and for that one only."""
         listener = self.listener()

@@ -1119,7 +1119,7 @@ class NextStorageResponseStatusTests(PullTestCase):
 
     def test_values(self) -> None:
         wrong: Any
-        for wrong in (-1, 0x10000, 0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116, 0.5, "A700"):
+        for wrong in (-1, 0x10000, 0xFF00, 0xFF01, 0x0001, 0x0107, 0x0116, 0.5, 42752.0, "A700"):
             with self.assertRaises(ValueError):
                 self.acceptor.NextStorageResponseStatus = wrong
         self.acceptor.NextStorageResponseStatus = 0xA700

@@ -85,7 +85,7 @@ class StorageService:
         strict: bool = False,
         relaxations: Relaxations = NO_RELAXATIONS,
         abortOnRefusal: bool = False,
-        maximumObjectSize: int | None = None,
+        maximumObjectSize: float = inf,
         nextStatus: NextStatus | None = None,
     ) -> None:
         self.events = events
@@ -101,7 +101,7 @@ class StorageService:
         self._strict = strict
         self.relaxations = relaxations
         self._abortOnRefusal = abortOnRefusal
-        self.maximumObjectSize = inf if maximumObjectSize is None else maximumObjectSize
+        self.maximumObjectSize = maximumObjectSize
 
     def supports(
         self, abstractSyntax: str, common: SOPClassCommonExtendedNegotiation | None = None
