@@ -25,7 +25,7 @@ from dcxtwisted.wire.pdu import (
 from dcxtwisted.wire.values import Value
 
 #: Whether the way of an object, this module included, runs compiled.
-COMPILED: Final = not __file__.endswith(".py")
+COMPILED: Final = not __file__.endswith((".py", ".pyc"))
 #: The largest A-ASSOCIATE-RQ or -AC read, in bytes. 128 contexts with 64 syntaxes of 64 bytes come to 560 KB.
 MAXIMUM_ASSOCIATE_LENGTH: Final = 1 << 20
 #: How far a peer's P-DATA-TF may pass the advertised length: real ones confuse PDU and fragment length.

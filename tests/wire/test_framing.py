@@ -5,8 +5,12 @@ The framer: what it makes of a stream, whatever the cuts; its limits; what it le
 from __future__ import annotations
 
 import gc
+import py_compile
 import struct
 from collections.abc import Callable
+from importlib.machinery import SourcelessFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 from sys import getrefcount
 from time import process_time
 
@@ -14,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcxtwisted import errors
 from dcxtwisted.errors import RemoteProtocolError
 from dcxtwisted.wire.framing import Framer, PDUBody, PDUHeader, PDVReceived
 from tests.wire.cuts import cutAt, kept, merged, waysToCut
@@ -579,3 +584,19 @@ class TimeTests(SynchronousTestCase):
 
     def test_manyPDUsInOneChunk(self) -> None:
         self.assertLinear(lambda length: [PDU(4, PDV(1, 2, b"ab")) * (length // 14)], True)
+
+
+class CompiledTests(SynchronousTestCase):
+    """What is said of how this runs."""
+
+    def test_bytecodeIsNot(self) -> None:
+        """Nothing is compiled where the source is, or where its bytecode is all there is."""
+        source = Path(errors.__file__).parent / "wire" / "framing.py"
+        path = self.mktemp() + ".pyc"
+        py_compile.compile(str(source), path, doraise=True)
+        loader = SourcelessFileLoader("framing", path)
+        spec = spec_from_loader("framing", loader)
+        assert spec is not None
+        framing = module_from_spec(spec)
+        loader.exec_module(framing)
+        self.assertEqual((framing.__file__, framing.COMPILED), (path, False))
