@@ -76,7 +76,9 @@ def refusalFrom(failure: Failure, what: str) -> StoreRefused:
     if isinstance(error, StoreRefused):
         if isinstance(error.__cause__, OSError):
             # Its text has paths, and with them perhaps patient data: the number says enough.
-            code = errorcode.get(error.__cause__.errno or 0, "OSError")
+            # Where a store made it, any two things may have been given to it, such as a text and a path.
+            number = getattr(error.__cause__, "errno", None)
+            code = errorcode.get(number, "OSError") if isinstance(number, int) else "OSError"
             _log.error("{what}: {comment} ({code})", what=what, comment=ascii(error.comment), code=code)
         if not keepsObject(error.status) and error.status not in UNFIT_STATUSES:
             return withoutFrames(error)

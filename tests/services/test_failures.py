@@ -102,6 +102,9 @@ def ways() -> Iterator[Way]:
         status=0xA9AA,
         store={"sink": {"finish": _refused(0xA9AA, ValueError("no"), [0x00100010])}},
     )
+    oddly = StoreRefused(0xA7AA, "no")
+    oddly.__cause__ = OSError("not a number", "/a/file")
+    yield Way(name="finishing refuses for an error of its own making", store={"sink": {"finish": oddly}})
     yield Way(name="finishing refuses later", store={"sink": {"finish": lambda head: failed(REFUSAL)}})
     yield Way(name="finishing raises", store={"sink": {"finish": OSError(5, "i/o")}}, status=0xA700, logged=(OSError,))
     yield Way(
