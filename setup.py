@@ -44,7 +44,7 @@ def extensions() -> list[Extension]:
     return made
 
 
-if os.environ.get("DCXTWISTED_COMPILED") == "1":
+if os.environ.get("DCXTWISTED_COMPILED", "0") not in ("", "0"):
     # Asked for by pip before there is anything to compile with: what it takes, and what it will be called.
     asked = {"egg_info", "dist_info"} & set(sys.argv)
     setup(setup_requires=REQUIREMENTS, ext_modules=[] if asked else extensions())
