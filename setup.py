@@ -10,7 +10,11 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# What each PDV or object passes. The rest runs once an association or less: compiled it would gain nothing.
+# What each PDV or object passes. The rest runs once an association or less: compiled it would gain nothing. In these:
+# - interfaces are declared behind a class (classImplements), as one with a decorator keeps a dictionary of attributes;
+# - there are no coroutines: those of stores.sink, compiled, brought the interpreter down in a test;
+# - Logger is given its name, which it cannot find out there;
+# - what an application gives is made what is annotated before it comes here: anything else raises TypeError.
 COMPILED = [
     "dataset/encodings",
     "dataset/inflation",

@@ -5,9 +5,9 @@ One object from the first byte of its data set to its response.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
@@ -16,7 +16,14 @@ from dcxtwisted.dataset import DataSetReader, Head
 from dcxtwisted.errors import DeadlinePassed, StoreRefused
 from dcxtwisted.escaping import escaped
 from dcxtwisted.events import ask
-from dcxtwisted.interfaces import IDataSetReceiver, IExchange, IStoreSink, Outcome, StoredObject
+from dcxtwisted.interfaces import (
+    IDataSetReceiver,
+    IExchange,
+    IStoreParticipant,
+    IStoreSink,
+    Outcome,
+    StoredObject,
+)
 from dcxtwisted.services.identity import checked
 from dcxtwisted.services.refusals import FORCED, UNFIT_STATUSES, refusalFrom, withoutFrames
 from dcxtwisted.services.requests import StoreRequest
@@ -175,16 +182,21 @@ class Reception:
                 outcome=_BESIDE_ANOTHER[stored.outcome],
                 association=self._exchange.association,
             )
-        if self._service.participants:
-            participating = Deferred.fromCoroutine(self._participate(stored))
-            return participating.addCallbacks(self._published, self._notStored, errbackArgs=("a participant",))
-        return self._published(stored)
-
-    async def _participate(self, stored: StoredObject) -> StoredObject:
+        if not self._service.participants:
+            return self._published(stored)
+        participating: Deferred[object] = succeed(None)
         for participant in self._service.participants:
-            participating = maybeDeferred(participant.stored, stored, self._request)
-            await self._service.eventDeadline.of(participating, "a participant")
-        return stored
+            participating.addCallback(self._participate, participant, stored)
+        return participating.addCallbacks(
+            self._participated, self._notStored, callbackArgs=(stored,), errbackArgs=("a participant",)
+        )
+
+    def _participate(self, ignored: object, participant: IStoreParticipant, stored: StoredObject) -> Deferred[Any]:
+        participating = maybeDeferred(participant.stored, stored, self._request)
+        return self._service.eventDeadline.of(participating, "a participant")
+
+    def _participated(self, ignored: object, stored: StoredObject) -> object:
+        return self._published(stored)
 
     def _published(self, stored: StoredObject) -> object:
         try:

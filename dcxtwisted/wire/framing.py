@@ -7,7 +7,7 @@ Everything else is small and collected up to a limit that is checked on the head
 
 from __future__ import annotations
 
-from builtins import memoryview
+from builtins import memoryview  # mypyc looks for the types of a named tuple in its module only
 from collections import deque
 from struct import Struct
 from typing import Final, NamedTuple
