@@ -333,9 +333,12 @@ class DIMSEProvider:
         receiver = exchange.takeReceiver()
         if receiver is not None:
             try:
-                receiver.dataCompleted()
+                answering = receiver.dataCompleted()
             except Exception:
                 self._serviceFailed(Failure(), exchange)
+            else:
+                if answering is not None:
+                    answering.addErrback(self._serviceFailed, exchange)
 
     def _lose(self, exchange: Exchange) -> None:
         receiver = exchange.takeReceiver()
@@ -343,9 +346,12 @@ class DIMSEProvider:
             self.finished(exchange, None)
             return
         try:
-            receiver.dataLost()
+            answering = receiver.dataLost()
         except Exception:
             self._serviceFailed(Failure(), exchange)
+        else:
+            if answering is not None:
+                answering.addErrback(self._serviceFailed, exchange)
         # Nothing more comes: the next response is the end, or one that was given early.
         exchange.dataSetPassed()
 
@@ -360,9 +366,10 @@ class DIMSEProvider:
         """An exchange is over: send its final response and go on with what waited for it."""
         if exchange not in self._outstanding:
             return
-        self._outstanding.discard(exchange)
         if response is not None:
             self.transmit(response)
+        # Behind it: one that could not be made is followed by another.
+        self._outstanding.discard(exchange)
         self._goOn()
 
     def _goOn(self) -> None:

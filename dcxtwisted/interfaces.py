@@ -459,11 +459,16 @@ class IDataSetReceiver(Interface):
     def dataReceived(view: memoryview) -> Deferred[None] | None:
         """Take a piece, valid during the call only. Returns None, or a Deferred until which no more is delivered."""
 
-    def dataCompleted() -> None:
-        """The last piece has passed."""
+    def dataCompleted() -> Deferred[object] | None:
+        """
+        The last piece has passed.
 
-    def dataLost() -> None:
-        """The association ended inside the data set; nothing more comes and nobody can be answered."""
+        May return a Deferred of when the request has been answered: should it fail, or this call, that is logged and
+        the request answered with A700.
+        """
+
+    def dataLost() -> Deferred[object] | None:
+        """As C{dataCompleted}, where the association ended inside the data set: nothing more comes, nobody is told."""
 
 
 class IDIMSEProvider(Interface):

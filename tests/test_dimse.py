@@ -46,20 +46,20 @@ class FakeReceiver:
     def __init__(self) -> None:
         self.told: list[bytes | str] = []
         self.answer: Callable[[], Deferred[None] | None] = lambda: None
-        self.onCompleted: Callable[[], object] = lambda: None
-        self.onLost: Callable[[], object] = lambda: None
+        self.onCompleted: Callable[[], Deferred[object] | None] = lambda: None
+        self.onLost: Callable[[], Deferred[object] | None] = lambda: None
 
     def dataReceived(self, view: memoryview) -> Deferred[None] | None:
         self.told.append(bytes(view))
         return self.answer()
 
-    def dataCompleted(self) -> None:
+    def dataCompleted(self) -> Deferred[object] | None:
         self.told.append("completed")
-        self.onCompleted()
+        return self.onCompleted()
 
-    def dataLost(self) -> None:
+    def dataLost(self) -> Deferred[object] | None:
         self.told.append("lost")
-        self.onLost()
+        return self.onLost()
 
 
 @implementer(IDIMSEService)
@@ -548,6 +548,61 @@ class WriteTests(ProviderTestCase):
     def test_completionRaises(self) -> None:
         receiver = self.storing()
         receiver.onCompleted = self.raising
+        self.data(isLast=True)
+        self.assertEqual(self.statuses, [0xA700])
+        self.assertState()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_answeringFails(self) -> None:
+        """A request whose answer is still to come, and never does, is answered all the same, at once or later."""
+        for late in (False, True):
+            self.make()
+            answering: Deferred[object] = Deferred()
+            self.storing().onCompleted = lambda answering=answering: answering
+            if not late:
+                answering.errback(ValueError("no"))
+            self.data(isLast=True)
+            if late:
+                self.assertState(answering=True, busy=True)
+                answering.errback(ValueError("no"))
+            self.assertEqual(self.statuses, [0xA700])
+            self.assertState()
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_failsBehindTheAnswer(self) -> None:
+        """Then it is too late to say anything else."""
+        answering: Deferred[object] = Deferred()
+        self.storing().onCompleted = lambda: answering
+        self.data(isLast=True)
+        self.store.respond(0)
+        answering.errback(ValueError("no"))
+        self.assertEqual(self.statuses, [0])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_clearingUpFails(self) -> None:
+        """After the end of the association nothing waits for what will not come."""
+        clearing: Deferred[object] = Deferred()
+        self.storing().onLost = lambda: clearing
+        self.data()
+        self.end()
+        self.assertState(answering=True, busy=True)
+        clearing.errback(ValueError("no"))
+        self.assertState()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_responseCannotBeSent(self) -> None:
+        """Another one follows it."""
+        failing = [ValueError("no")]
+
+        def send(response: Response) -> None:
+            if failing:
+                raise failing.pop()
+            self.sent.append(response)
+
+        accepted = {1: AcceptedContext(1, "1.2.3", "1.2.840.10008.1.2.1")}
+        negotiated = Negotiated(ACCEPT, accepted, {1: "1.2.3"}, 0, 1)
+        self.provider = DIMSEProvider({C_STORE_RQ: self.store}, negotiated, self.association, send, self.woken)
+        self.storing().onCompleted = lambda: self.store.respond(0)
         self.data(isLast=True)
         self.assertEqual(self.statuses, [0xA700])
         self.assertState()

@@ -104,7 +104,7 @@ class Reception:
         # What it holds is freed now, not when the peer is through.
         self._clear()
 
-    def dataCompleted(self) -> None:
+    def dataCompleted(self) -> Deferred[object] | None:
         """See ``IDataSetReceiver.dataCompleted``."""
         head = self._scanned()
         refusal = self._refusal
@@ -114,26 +114,23 @@ class Reception:
             except StoreRefused as refused:
                 refusal = withoutFrames(refused)
         if refusal is not None:
-            self._giveUp(refusal)
-            return
+            return self._giveUp(refusal)
         quirks = self._exchange.association.quirks
         for quirk in head.quirks:
             quirks[quirk] += 1
         try:
             finishing = self._sink.finish(head)
         except Exception:
-            self._notStored(Failure(), "the store")
-            return
+            return self._notStored(Failure(), "the store")
         if isinstance(finishing, Deferred):
             finished = self._service.storeDeadline.of(finishing, "finishing an object")
-            finished.addCallbacks(self._finished, self._notStored, errbackArgs=("the store",))
-        else:
-            self._finished(finishing)
+            return finished.addCallbacks(self._finished, self._notStored, errbackArgs=("the store",))
+        return self._finished(finishing)
 
-    def dataLost(self) -> None:
+    def dataLost(self) -> Deferred[object]:
         """See ``IDataSetReceiver.dataLost``."""
         self._scanned()
-        self._giveUp(self._refusal or StoreRefused(OUT_OF_RESOURCES, "association lost"))
+        return self._giveUp(self._refusal or StoreRefused(OUT_OF_RESOURCES, "association lost"))
 
     def _scanned(self) -> Head:
         head = self._request.head = self._reader.finish()
@@ -142,7 +139,7 @@ class Reception:
 
     # Failure
 
-    def _notStored(self, failure: Failure, what: str) -> object:
+    def _notStored(self, failure: Failure, what: str) -> Deferred[object]:
         return self._giveUp(refusalFrom(failure, what))
 
     def _giveUp(self, refusal: StoreRefused) -> Deferred[object]:
@@ -168,12 +165,12 @@ class Reception:
 
     # Success, so far
 
-    def _finished(self, stored: object) -> object:
+    def _finished(self, stored: object) -> Deferred[object] | None:
         if isinstance(stored, StoredObject):
             return self._stored(stored)
         return self._notStored(Failure(TypeError(f"a sink finished with {type(stored).__name__}")), "the store")
 
-    def _stored(self, stored: StoredObject) -> object:
+    def _stored(self, stored: StoredObject) -> Deferred[object] | None:
         self._request.stored = stored
         if stored.outcome is not _NEW and stored.outcome in _BESIDE_ANOTHER:
             _log.warn(
@@ -195,10 +192,10 @@ class Reception:
         participating = maybeDeferred(participant.stored, stored, self._request)
         return self._service.eventDeadline.of(participating, "a participant")
 
-    def _participated(self, ignored: object, stored: StoredObject) -> object:
+    def _participated(self, ignored: object, stored: StoredObject) -> Deferred[object] | None:
         return self._published(stored)
 
-    def _published(self, stored: StoredObject) -> object:
+    def _published(self, stored: StoredObject) -> Deferred[object] | None:
         try:
             answer = ask(self._service.events.OnStoreDone, stored.filename, True, self._request)
         except Exception:
@@ -208,13 +205,13 @@ class Reception:
             return self._decided(answer)
         return self._service.eventDeadline.of(answer, "OnStoreDone").addCallbacks(self._decided, self._undecided)
 
-    def _undecided(self, failure: Failure) -> object:
+    def _undecided(self, failure: Failure) -> Deferred[object] | None:
         error = failure.value
         if isinstance(error, StoreRefused) and keepsObject(error.status):
             return self._keep(error.status, error.comment, error.offendingElements)
         return self._undo(refusalFrom(failure, "OnStoreDone"))
 
-    def _decided(self, answer: object) -> object:
+    def _decided(self, answer: object) -> Deferred[object] | None:
         if answer is True or answer is None:
             return self._keep(SUCCESS)
         if answer is False:
@@ -225,7 +222,7 @@ class Reception:
         _log.error("OnStoreDone answered {answer}, which is no final status", answer=shown)
         return self._undo(StoreRefused(OUT_OF_RESOURCES, "internal error"))
 
-    def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> object:
+    def _keep(self, status: int, comment: str = "", offendingElements: tuple[int, ...] = ()) -> Deferred[object] | None:
         nextStatus = self._service.nextStatus
         forced = None if nextStatus.value is None else nextStatus.take(self._exchange.association)
         if forced is not None:
@@ -274,15 +271,15 @@ class FailedReception:
         if watchers:
             watch(view, watchers)
 
-    def dataCompleted(self) -> None:
+    def dataCompleted(self) -> Deferred[object]:
         """See ``IDataSetReceiver.dataCompleted``."""
         self._request.refusal = self._refusal
         told = tellOfFailure(self._service, self._request)
-        told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
+        return told.addCallback(lambda ignored: self._service.refuse(self._command, self._exchange, self._refusal))
 
-    def dataLost(self) -> None:
+    def dataLost(self) -> Deferred[object]:
         """See ``IDataSetReceiver.dataLost``."""
-        self.dataCompleted()
+        return self.dataCompleted()
 
 
 classImplements(FailedReception, IDataSetReceiver)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import skipIf
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 from dcxtwisted.configuration import Configuration
 from dcxtwisted.errors import StoreRefused
 from dcxtwisted.interfaces import IN_MEMORY
+from dcxtwisted.services import storage
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
+from dcxtwisted.wire.framing import COMPILED
 from tests.services.support import (
     DATA,
     FakeParticipant,
@@ -244,6 +247,31 @@ class OnceTests(ServiceTestCase):
             self.assertEqual(peer.statuses, [] if lost else [0xA7AA])
             self.assertEqual(self.log[-1], "OnAssocEnd" if lost else "OnStoreDone")
             self.flushLoggedErrors(KeyError)
+
+    @skipIf(COMPILED, "in what is compiled nothing can be planted")
+    def test_refusingFails(self) -> None:
+        """A mistake of this library's own on the last step: the sender is told that it failed, and goes on."""
+
+        def refuse(*args: object) -> None:
+            raise ValueError("no")
+
+        self.patch(storage, "refuse", refuse)
+        ways = (
+            Way(name="opening", store={"open": REFUSAL}),
+            Way(name="data set", data=DATA[:-2]),
+            Way(name="finishing", store={"sink": {"finish": REFUSAL}}),
+            Way(name="finishing later", store={"sink": {"finish": lambda head: failed(REFUSAL)}}),
+            Way(name="OnStoreDone", answers={"OnStoreDone": False}),
+            Way(name="OnStoreDone later", answers={"OnStoreDone": lambda *args: succeed(0xA7AA)}),
+        )
+        for way in ways:
+            peer, connection, _ = self.start(way)
+            self.send(connection, peer, way.data)
+            self.assertEqual(peer.statuses, [0xA700], way.name)
+            self.assertFailuresLogged(ValueError)
+            peer.release()
+            connection.pump()
+            self.assertEqual(self.log[-1], "OnAssocEnd", way.name)
 
     def test_notWhatWasNotLetIn(self) -> None:
         """OnStoreSetup that refuses, raises or does not answer knows already; so it is with what never came to it."""
