@@ -164,12 +164,13 @@ def writerOf(transport: Transport) -> Callable[[bytes], object]:
     def write(data: bytes) -> None:
         # Nothing public tells whether anything is queued.
         if not (transport.dataBuffer or transport._tempDataLen or transport.disconnecting or transport.disconnected):
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int):
-                if sent == len(data):
-                    return
-                data = data[sent:]
-            # Otherwise the connection is lost: writing tells the reactor so.
+            try:
+                sent = transport.socket.send(data)
+            except OSError:
+                sent = 0  # it is full, or the connection lost: the reactor finds out which
+            if sent == len(data):
+                return
+            data = data[sent:]
         transport.write(data)
 
     return write

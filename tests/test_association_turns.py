@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted
 
+import dcxtwisted.association
 from dcxtwisted.interfaces import IAssociation
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
 from dcxtwisted.wire.messages import encodeCEchoRQ
@@ -325,3 +326,38 @@ class EndsMeanwhileTests(TurnsTestCase):
         self.pump()
         self.assertEqual(self.echoed, 3 * TURN)
         self.assertEqual(peer.received[-1], Abort(2, 1))
+
+
+class AcknowledgingTests(ListenerTestCase):
+    """The kernel is to acknowledge at once what a peer may wait for, and no more often."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.acknowledged = 0
+        self.patch(dcxtwisted.association, "acknowledgerOf", lambda transport: self.acknowledge)
+
+    def acknowledge(self) -> None:
+        self.acknowledged += 1
+
+    def send(self, peer: ScriptedPeer, data: bytes) -> None:
+        """Have it read in as few pieces as may be, and nothing before it."""
+        self.pump()
+        self.acknowledged = 0
+        peer.send(data)
+        self.pump()
+
+    def test_insideAPDU(self) -> None:
+        peer = self.associate()
+        request = pData(1, 3, encodeCEchoRQ(1))
+        self.send(peer, request[:6])
+        self.assertEqual(self.acknowledged, 1)
+        self.send(peer, request[6:])
+        self.assertEqual((self.acknowledged, peer.statuses), (0, [0]), "it goes with the answer")
+
+    def test_moreIsThere(self) -> None:
+        """A read that takes all it may is followed by another one, which acknowledges both."""
+        peer = self.associate()
+        size = self.server(peer).bufferSize
+        self.send(peer, storeCommand() + pData(3, 0, bytes(2 * size)))
+        self.assertEqual(len(self.store.sinks), 1)
+        self.assertEqual(self.acknowledged, 1)
