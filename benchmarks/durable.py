@@ -5,7 +5,8 @@ Objects from several senders, each on the disk before it is acknowledged, beside
 that each write a file of the same size, synchronize it, rename it and synchronize the directory, and begin again. Both
 are pinned to the same core and store on the same disk, in turn; what counts is the ratio within a round. A thread
 of the loop always waits for the disk, a sender also for its next object to come: so the loop is taken with twice the
-threads, too, for what the disk could do.
+threads, too, for what the disk could do. And what receives has to receive: beside both stands, where there is a
+compiler, a receiver in C that does nothing else and checks nothing (native.c), which is what any could reach.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from benchmarks.load import LoadError, parseSize
 from benchmarks.machine import CHECKOUT
 from benchmarks.peers import RECEIVERS, Bounds, measure
 from benchmarks.processes import ReceiverError, pinCores, tell
+from benchmarks.receivers import compiler
 from benchmarks.scratch import emptyFiles, freshDirectory, spreadDirectories, touchMemory
 
 #: What is measured beside loops.
 OURS: Final = "dcxtwisted-durable"
+_NATIVE: Final = "native-durable"
 # The loop ends by itself; this much later something is wrong.
 _PATIENCE: Final = 60.0
 
@@ -110,9 +113,9 @@ def _loopAsToldBy(arguments: Sequence[str]) -> None:
 def _once(case: str, size: int, senders: int, bounds: Bounds, scratch: Path) -> tuple[float, float]:
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
-        if case != OURS:
+        if case not in RECEIVERS:
             return runLoop(size, int(case.split()[1]), bounds, directory)
-        measured = measure(RECEIVERS[OURS], size, senders, 1, bounds, directory)
+        measured = measure(RECEIVERS[case], size, senders, 1, bounds, directory)
         return measured.result.objectsPerSecond, measured.cpu
     finally:
         emptyFiles(directory)
@@ -127,7 +130,7 @@ def inRounds(
     cases: Sequence[str], size: int, senders: int, rounds: int, bounds: Bounds, scratch: Path
 ) -> list[dict[str, tuple[float, float]]]:
     """
-    Measure C{OURS} and loops in turn, and return for each round objects in a second and CPU seconds for each.
+    Measure receivers and loops in turn, and return for each round objects in a second and CPU seconds for each.
 
     :raises LoadError: if not every object was acknowledged and stored.
     :raises ReceiverError: if the receiver, or a loop, fails.
@@ -142,7 +145,7 @@ def inRounds(
 
 def run(options: argparse.Namespace, bounds: Bounds, scratch: Path) -> None:
     """Measure as the command line says, and tell what came of it."""
-    cases = [OURS, *map(loopOf, map(int, options.threads.split(",")))]
+    cases = [OURS, *([_NATIVE] if compiler() else []), *map(loopOf, map(int, options.threads.split(",")))]
     for text in options.sizes.split(","):
         size = parseSize(text)
         rounds = inRounds(cases, size, options.senders, options.rounds, bounds, scratch)

@@ -113,7 +113,7 @@ def dcmtkProgram(name: str) -> str:
     return name
 
 
-#: Every receiver that can be measured. Only dcxtwisted-durable lets the disk have an object before it answers.
+#: Every receiver that can be measured. Only those called durable let the disk have an object before they answer.
 RECEIVERS: Final = {
     "dcxtwisted": _ours("--no-fsync"),
     "dcxtwisted-interpreted": _ours("--no-fsync", isInterpreted=True),
@@ -134,6 +134,8 @@ RECEIVERS: Final = {
     ),
     "pynetdicom": _helper("pynetdicom"),
     "bare": _helper("bare"),
+    "native": _helper("native"),
+    "native-durable": _helper("native-durable"),
 }
 
 # Objects in a run: enough for the clock of /proc, which ticks every 10 ms, and no more than the page cache takes.

@@ -1,25 +1,33 @@
 """
-Two receivers to compare with: the least that any can do, and a plain Storage SCP of pynetdicom.
+Receivers to compare with: the least that any can do, in Python and in C, and a plain Storage SCP of pynetdicom.
 
-Each is a process of its own: ``python -m benchmarks.receivers bare|pynetdicom PORT DIRECTORY``; it runs until a signal.
+Each is a process of its own: ``python -m benchmarks.receivers bare|native|native-durable|pynetdicom PORT DIRECTORY``;
+it runs until a signal.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import socket
+import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from struct import pack, unpack_from
 from typing import Any, Final
 
+from benchmarks.load import associateRQ
 from benchmarks.objects import CONTEXT_ID, CT_IMAGE_STORAGE, EXPLICIT_VR_LITTLE_ENDIAN
 
 _HOST: Final = "127.0.0.1"
 _LONGEST_PDU: Final = 131072
 _MESSAGE_ID: Final = pack("<HHL", 0, 0x0110, 2)
 RELEASE_RP: Final = pack(">BxLxxxx", 6, 4)
+# A message ID that is to be found again in a response.
+_PLACE: Final = 0xA55A
 
 
 def _item(itemType: int, value: bytes) -> bytes:
@@ -131,6 +139,31 @@ def serveBare(port: int, directory: Path) -> None:
                     del peers[descriptor]
 
 
+def compiler() -> str | None:
+    """Return what compiles C here, None where nothing does."""
+    return shutil.which("cc")
+
+
+def buildNative(directory: Path) -> Path:
+    """Compile native.c into a directory and return the program."""
+    response = storeRSP(_PLACE)
+    prepared = {"ACCEPT": associateAC(associateRQ(b"ANY-SCP")), "RESPONSE": response}
+    lines = [f"static const unsigned char {name}[] = {{{', '.join(map(str, PDU))}}};" for name, PDU in prepared.items()]
+    lines.append(f"enum {{ MESSAGE_ID = {response.index(pack('<H', _PLACE))} }};")
+    (directory / "prepared.h").write_text("\n".join(lines) + "\n")
+    program = directory / "native"
+    source = Path(__file__).with_name("native.c")
+    subprocess.run([compiler() or "cc", "-O2", "-pthread", f"-I{directory}", "-o", program, source], check=True)
+    return program
+
+
+def serveNative(port: int, directory: Path, *, isDurable: bool = False) -> None:
+    """Become the receiver in C."""
+    # Beside the store, and not in it, where files are counted: whoever started this removes it.
+    program = buildNative(directory.parent)
+    os.execv(program, [str(program), str(port), str(directory), *(["durable"] if isDurable else [])])
+
+
 def servePynetdicom(port: int, directory: Path) -> None:
     """Store as pynetdicom's documentation shows it: preamble, file meta and the data set's bytes as received."""
     from pynetdicom import AE, evt
@@ -152,7 +185,13 @@ def servePynetdicom(port: int, directory: Path) -> None:
 def main() -> None:
     """Serve as the command line says: a name, a port, a directory."""
     name, port, directory = sys.argv[1:]
-    {"bare": serveBare, "pynetdicom": servePynetdicom}[name](int(port), Path(directory))
+    serve: dict[str, Callable[[int, Path], None]] = {
+        "bare": serveBare,
+        "native": serveNative,
+        "native-durable": partial(serveNative, isDurable=True),
+        "pynetdicom": servePynetdicom,
+    }
+    serve[name](int(port), Path(directory))
 
 
 if __name__ == "__main__":
