@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -27,7 +26,7 @@ from dcxtwisted.certificates import (
     readThumbprints,
     readTrusted,
 )
-from dcxtwisted.configuration import BYTES, Configuration, readBytes
+from dcxtwisted.configuration import BYTES, Configuration, meant, nearest, readBytes
 from dcxtwisted.dottednames import callableNamed, madeBy
 from dcxtwisted.endpoints import endpointFrom
 from dcxtwisted.policy import Rule
@@ -116,7 +115,7 @@ class _Reading:
         known = {*SETTINGS, *(field.name for field in attrs.fields(Setup) if field.name != "settings")}
         for name in content:
             if name not in known:
-                self._error(_written(name), f"no such section{_meant(name, known)}")
+                self._error(_written(name), f"there is no such section; {_meant(name, known)}")
         sections = {name: self._table(content.get(name, {}), name) for name in known - {"policy", "entities"}}
         storage = {name: value for name, value in sections["storage"].items() if name in _STORAGE}
         if storage.get("directory") and isinstance(storage["directory"], str):
@@ -170,8 +169,7 @@ class _Reading:
                 except ValueError as error:
                     self._error(where, error)
             elif name not in others:
-                elsewhere = f", but {pathOf(name)}" if name in SECTION_OF else ""
-                self._error(where, f"no such setting{elsewhere or _meant(name, {*byName, *others})}")
+                self._error(where, f"there is no such setting; {_meant(name, {*byName, *others})}")
         return values
 
     def _made(
@@ -321,10 +319,13 @@ def _written(key: str) -> str:
     return key if _BARE.fullmatch(key) else ascii(key)
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    byLower = {each.lower(): each for each in known}
-    close = get_close_matches(name.lower(), byLower, 1)
-    return f", is it {byLower[close[0]]}?" if close else f", but {', '.join(sorted(byLower.values(), key=str.lower))}"
+def _meant(name: str, known: Collection[str]) -> str:
+    """As ``meant``; a setting of another section is named with it, where nothing that is known here is nearer."""
+    elsewhere = nearest(name, SECTION_OF)
+    if elsewhere is None or elsewhere in known:
+        return meant(name, known)
+    isNearer = elsewhere.lower() == name.lower() or nearest(name, known) is None
+    return f"did you mean {pathOf(elsewhere)}?" if isNearer else meant(name, known)
 
 
 # Values

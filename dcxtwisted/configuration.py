@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -248,6 +249,20 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
 }
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known names that a name was meant to be, whatever its case; None where none is near."""
+    byLower = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), byLower, 1)
+    return byLower[close[0]] if close else None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return what to say to one who gave a name that is not known: which is near, or where none is, all there are."""
+    known = sorted(known, key=str.lower)
+    close = nearest(name, known)
+    return f"did you mean {close}?" if close else f"known are {', '.join(known)}"
+
+
 def readSetting(setting: str) -> tuple[str, Any]:
     """
     Return the name and the value of a setting given as ``NAME=VALUE``; the value is not validated yet.
@@ -259,7 +274,7 @@ def readSetting(setting: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"a setting is given as NAME=VALUE, not {setting!r}")
     if name not in known:
-        raise ValueError(f"there is no setting {name!r}, but {', '.join(sorted(known, key=str.lower))}")
+        raise ValueError(f"there is no setting {name!r}; {meant(name, known)}")
     read, kind = _READERS[str(known[name].type)]
     try:
         return name, read(text)

@@ -150,12 +150,14 @@ class IDCXACCEvents(Interface):
         """
         A deadline ended the association, and ``OnAssocEnd`` follows; or a ``WaitForCommand`` ran out.
 
-        ``association.ended`` is '' in the second case: it is still up. The answer is ignored.
+        ``association.ended`` is '' in the second case: it is still up. The answer is ignored, and not waited for.
         """
 
     def OnAssocEnd(association: IAssociation, reason: str) -> Answer[object]:
         """
-        An accepted association is over: called once for each, after every other event of it. The answer is ignored.
+        An accepted association is over: called once for each, after every other event of it.
+
+        The answer is ignored, and not waited for.
 
         :param reason: one of 'released', 'aborted', 'lost', 'timed out'.
         """

@@ -230,14 +230,21 @@ class ErrorTests(FileTestCase):
     def test_each(self) -> None:
         """Each error has its path, and says what would be taken."""
         for text, error in [
-            ("[limit]", "limit: no such section, is it limits?"),
-            ("x = 1", "x: no such section, but application, deadlines, entities, "),
+            ("[limit]", "limit: there is no such section; did you mean limits?"),
+            ("x = 1", "x: there is no such section; known are application, deadlines, entities, "),
+            ("ARTIM = 5", "ARTIM: there is no such section; did you mean deadlines.ARTIM?"),
             ("limits = 5", "limits: takes a table, not 5"),
             (
                 "[limits]\nmaximumAssociatons = 5",
-                "limits.maximumAssociatons: no such setting, is it maximumAssociations?",
+                "limits.maximumAssociatons: there is no such setting; did you mean maximumAssociations?",
             ),
-            ("[limits]\nARTIM = 5", "limits.ARTIM: no such setting, but deadlines.ARTIM"),
+            ("[limits]\nARTIM = 5", "limits.ARTIM: there is no such setting; did you mean deadlines.ARTIM?"),
+            ("[limits]\nartim = 5", "limits.artim: there is no such setting; did you mean deadlines.ARTIM?"),
+            ("[deadlines]\nartim = 5", "deadlines.artim: there is no such setting; did you mean ARTIM?"),
+            (
+                "[storage]\nmemBudget = 5",
+                "storage.memBudget: there is no such setting; did you mean memory.memoryBudget?",
+            ),
             ("[limits]\nmaximumAssociations = '5'", "limits.maximumAssociations: takes a whole number, not '5'"),
             ("[limits]\nmaximumAssociations = true", "limits.maximumAssociations: takes a whole number, not True"),
             ("[limits]\nmaximumAssociations = 0", "limits.maximumAssociations: 'maximumAssociations' must be >= 1: 0"),
@@ -275,22 +282,22 @@ class ErrorTests(FileTestCase):
             ("[listeners]\nworkers = 0", "listeners.workers: "),
             ("[listeners]\nworkers = '2'", "listeners.workers: takes a whole number, not '2'"),
             ("[storage]\nlayout = '{Nonsense}'", "storage.layout: "),
-            ("[storage]\ndirectry = 'x'", "storage.directry: no such setting, is it directory?"),
+            ("[storage]\ndirectry = 'x'", "storage.directry: there is no such setting; did you mean directory?"),
             ("[listeners]\nports = 104", "listeners.ports: takes a list of port numbers and endpoint strings, not 104"),
             ("[listeners]\nports = [104, 70000]", "listeners.ports[2]: a port number is 0 to 65535, not 70000"),
             ("[listeners]\nports = ['ssl:1']", "listeners.ports[1]: 'ssl:1': TLS is for"),
             ("[application]\nevents = 'no.such.thing'", "application.events: no.such.thing: "),
             ("[application]\nevents = 'dcxtwisted.__doc__'", "application.events: dcxtwisted.__doc__ is nothing that"),
             ("[tls]\ncertificate = 5", "tls.certificate: takes a text, not 5"),
-            ("[limits]\n'a b' = 1", "limits.'a b': no such setting"),
-            ('"\\n\\u001b" = 1', r"'\n\x1b': no such section, but"),
+            ("[limits]\n'a b' = 1", "limits.'a b': there is no such setting; known are maximumAssociations, "),
+            ('"\\n\\u001b" = 1', r"'\n\x1b': there is no such section; known are application"),
             ("policy = 5", "policy: takes tables, each headed [[policy]], not 5"),
             ("[policy]\nallow = true", "policy: takes tables, each headed [[policy]]"),
             ("[[policy]]", "policy[1]: allow is missing"),
             ("[[policy]]\nallow = 'yes'", "policy[1].allow: takes true or false, not 'yes'"),
             (
                 "[[policy]]\nallow = true\n[[policy]]\nalow = true\nallow = true",
-                "policy[2].alow: no such setting, is it",
+                "policy[2].alow: there is no such setting; did you mean allow?",
             ),
             ("[[policy]]\nallow = true\nnetworks = ['192.0.2.7/24']", "policy[1].networks: not a network, as"),
             ("[[policy]]\nallow = true\nservices = ['find']", "policy[1].services: services are storage and"),
@@ -613,7 +620,7 @@ class ReloadTests(FileTestCase):
         before = listener.configuration
         Path(self.path).write_text("[limits]\nmaximumAssociations = 7\nX = 1\n[deadlines]\nARTIM = 0\n")
         error = self.assertRaises(ValueError, listener.reload)
-        self.assertIn("limits.X: no such setting", str(error))
+        self.assertIn("limits.X: there is no such setting", str(error))
         self.assertIn("deadlines.ARTIM: ", str(error))
         self.assertEqual((listener.configuration, len(listener.policy)), (before, 1))
         os.unlink(self.path)

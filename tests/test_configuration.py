@@ -303,9 +303,13 @@ class SettingTests(SynchronousTestCase):
             with self.assertRaises(ValueError) as caught:
                 readSetting(setting)
             self.assertEqual(str(caught.exception), said)
-        with self.assertRaises(ValueError) as caught:
-            readSetting("artim=1")
-        self.assertIn(
-            "there is no setting 'artim', but abortOnRefusal, acceptReferencedPixels, acceptUnknown, AETitle, ",
-            str(caught.exception),
-        )
+        for setting, said in (
+            ("artim=1", "^there is no setting 'artim'; did you mean ARTIM\\?$"),
+            ("memBudget=1G", "^there is no setting 'memBudget'; did you mean memoryBudget\\?$"),
+            (
+                "x=1",
+                "^there is no setting 'x'; known are abortOnRefusal, acceptReferencedPixels, acceptUnknown, AETitle, ",
+            ),
+        ):
+            with self.assertRaisesRegex(ValueError, said):
+                readSetting(setting)

@@ -10,9 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import cache
+from hashlib import sha256
 from http.client import HTTPConnection
 from importlib.metadata import metadata
+from io import StringIO
 from pathlib import Path
 from struct import iter_unpack
 from textwrap import dedent
@@ -29,6 +33,7 @@ from dcxtwisted.endpoints import PortEndpoint
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.sections import Listeners
 from dcxtwisted.tap import Options
+from dcxtwisted.testing import ListenerInMemory
 from dcxtwisted.wire.items import UserIdentityRequest
 from tests.interop.dcmtk import requireProgram
 from tests.loopback import CHECKOUT, DOCUMENTS, BlockingPeer, Program, directoryFor, twistd
@@ -107,6 +112,9 @@ class CommandLineTests(SynchronousTestCase):
             "TakeStoredObject",
             "SecurityContext",
             "ResearchEvents",
+            "textFileLogObserver",
+            "STDLibLogObserver",
+            "class Digests",
         )
         # The loop in the page for those who know the SDK is part of the program that waits.
         excerpt = blockWith('"SCP", 104, None')
@@ -128,6 +136,23 @@ class CommandLineTests(SynchronousTestCase):
                 _Parsed().parseOptions(words[words.index("dcxtwisted") + 1 :])
                 TwistdOptions().parseOptions(words[1 : words.index("dcxtwisted")])
 
+    def test_second(self) -> None:
+        """A second listener in a directory starts with the options that the README has for it, and not without."""
+        directory = directoryFor(self)
+        first = twistd(self, directory, "--port", "tcp:0:interface=127.0.0.1")
+        first.waitFor("send a first object")
+        (words,) = (words for words in commands(readme()) if "--pidfile=second.pid" in words)
+        port = [word.replace("11113", "0") for word in words[words.index("dcxtwisted") + 1 :]]
+        refused = twistd(self, directory, *port)
+        self.assertEqual(refused.status(), 1)
+        self.assertIn("Another twistd server is running", refused.output + refused.errors)
+        before = words[2 : words.index("dcxtwisted")]
+        second = twistd(self, directory, *port, before=before)
+        second.waitFor("send a first object")
+        for program in (first, second):
+            program.signal(signal.SIGTERM)
+            self.assertEqual(program.status(), 0)
+
 
 class _Parsed(Options):
     """The options of a command line whose files are not there."""
@@ -143,34 +168,60 @@ class TLSTests(SynchronousTestCase):
         if not all(map(shutil.which, ("openssl", "storescu"))):
             raise SkipTest("openssl or storescu is not installed")
         self.directory = directoryFor(self)
-        certificate, self.secured, self.sent, *_ = commands(page("tls"))
+        certificate, self.secured, self.sent, *self.known = commands(page("tls"))
+        self.make(certificate)
+
+    def make(self, certificate: Sequence[str]) -> None:
+        """Make a certificate, by its command line."""
         subprocess.run(certificate, cwd=self.directory, check=True, capture_output=True, timeout=60)
 
-    def send(self, port: str) -> None:
-        """Send a first object, as the example does."""
+    def send(self, port: str, line: Sequence[str] = ()) -> int:
+        """Send a first object, as the example or another line does; return the exit status."""
         file = str(get_testdata_file("CT_small.dcm"))
-        command = [{"2762": port, "FILE.dcm": file}.get(word, word) for word in self.sent]
+        command = [{"2762": port, "FILE.dcm": file}.get(word, word) for word in line or self.sent]
         command[0] = requireProgram("storescu")
-        subprocess.run(command, cwd=self.directory, check=True, capture_output=True, timeout=60)
+        return subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60, check=False).returncode
 
-    def test_example(self) -> None:
-        options = self.secured[3:]
+    def listener(self, line: Sequence[str], *more: str) -> tuple[Program, str]:
+        """Start a listener by its command line; return it with its port."""
+        options = line[3:]
         self.assertEqual(options[:2], ["--tls-port", "2762"])
-        program = twistd(self, self.directory, "--tls-port", "tcp:0:interface=127.0.0.1", *options[2:])
-        port = program.waitFor(r"listening on 127\.0\.0\.1:(\d+) with TLS")[1]
-        program.waitFor("send a first object with: storescu \\+tla ")
-        self.send(port)
+        program = twistd(self, self.directory, "--tls-port", "tcp:0:interface=127.0.0.1", *options[2:], *more)
+        return program, program.waitFor(r"listening on 127\.0\.0\.1:(\d+) with TLS")[1]
+
+    def assertStored(self) -> None:
+        """Assert that one object was."""
         (stored,) = self.directory.rglob("*.dcm")
         self.assertGreater(stored.stat().st_size, 30_000)
+
+    def test_example(self) -> None:
+        program, port = self.listener(self.secured)
+        program.waitFor("send a first object with: storescu \\+tla ")
+        self.assertEqual(self.send(port), 0)
+        self.assertStored()
+
+    def test_knownClients(self) -> None:
+        """Who shows the certificate that was made for it is let in, who shows none is not; with workers too."""
+        certificate, listener, sent, *_ = self.known
+        self.make(certificate)
+        for more in ([], ["--workers", "2"]):
+            program, port = self.listener(listener, *more)
+            self.assertNotEqual(self.send(port), 0)
+            program.waitFor("it showed no certificate, which is required")
+            self.assertEqual(list(self.directory.rglob("*.dcm")), [])
+            self.assertEqual(self.send(port, sent), 0)
+            self.assertStored()
+            shutil.rmtree(self.directory / "dicom-store")
+            program.signal(signal.SIGTERM)
+            self.assertEqual(program.status(), 0)
 
     def test_program(self) -> None:
         """A listener in a program, with the same certificate."""
         path = self.directory / "program.py"
         path.write_text(PORTS.sub("0", blockWith("SecurityContext")))
         program = Program(self, [sys.executable, "-c", LOGGED, str(path)], self.directory)
-        self.send(program.waitFor(r"listening on \S+:(\d+) with TLS")[1])
-        (stored,) = (self.directory / "received").rglob("*.dcm")
-        self.assertGreater(stored.stat().st_size, 30_000)
+        self.assertEqual(self.send(program.waitFor(r"listening on \S+:(\d+) with TLS")[1]), 0)
+        self.assertStored()
         program.signal(signal.SIGTERM)
         self.assertEqual((program.status(), program.errors), (0, ""))
 
@@ -298,6 +349,67 @@ class EmbeddingTests(ProgramTestCase):
         self.assertEnds(program, signal.SIGTERM)
         files = sorted(path.name for path in self.directory.rglob("*") if path.is_file())
         self.assertEqual(files, [f"{uid}.pgm", "program.py", "stderr.txt"])
+
+    def logging(self, block: str) -> Program:
+        """Start the program under asyncio behind a block that says where the log goes, shown with what it prints."""
+        path = self.directory / "program.py"
+        path.write_text(f"{block}\n{PORTS.sub('0', blockWith('asyncioEvents'))}")
+        shown = "import runpy, sys; sys.stderr = sys.stdout; runpy.run_path(sys.argv[1], run_name='__main__')"
+        return Program(self, [sys.executable, "-c", shown, str(path)], self.directory)
+
+    def assertLogged(self, program: Program, start: str) -> None:
+        """Assert that lines of the log begin so, and those that the program prints do not."""
+        peer = self.peer(int(program.waitFor(rf"^{start}listening on \S+:(\d+)$")[1]))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0)
+        program.waitFor("^stored /")
+        self.release(peer)
+        program.waitFor(rf"^{start}association from .* released after .*: 1 stored, 0 refused")
+        self.assertEnds(program, signal.SIGTERM)
+
+    def release(self, peer: BlockingPeer) -> None:
+        peer.release()
+        peer.until(lambda: peer.released)
+
+    def test_log(self) -> None:
+        """On standard output."""
+        self.assertLogged(self.logging(blockWith("textFileLogObserver")), r"\S+ \[dcxtwisted\.\w+#info\] ")
+
+    def test_logOfPython(self) -> None:
+        """In ``logging``."""
+        self.assertLogged(self.logging(blockWith("STDLibLogObserver")), "INFO:twisted:")
+
+    def test_noLog(self) -> None:
+        """A program that says nothing of its log shows failures alone."""
+        silent = blockWith("asyncioEvents").replace("return True", "raise ValueError(port)")
+        listening = "port = listener.ports[0].getHost().port; print(port, flush=True)"
+        self.assertIn("listener.startService()\n", silent)
+        path = self.directory / "program.py"
+        path.write_text(PORTS.sub("0", silent.replace("startService()\n", f"startService()\n{listening}\n")))
+        program = Program(self, [sys.executable, str(path)], self.directory)
+        peer = self.peer(int(program.waitFor(r"^(\d+)$")[1]))
+        self.assertEqual(peer.storeAnd(DATA, "1.2.3"), 0xA700)
+        program.signal(signal.SIGTERM)
+        self.assertEqual((program.status(), len(program.lines)), (0, 2))
+        self.assertTrue(program.errors.startswith("OnStoreDone failed\nTraceback"), program.errors)
+        self.assertNotIn("listening", program.errors)
+
+    def test_digests(self) -> None:
+        """Each object's own, of what was sent; none is left behind, that of a failed one neither."""
+        made: dict[str, Any] = {}
+        exec(compile(blockWith("class Digests"), "digests", "exec"), made)
+        events = made["Digests"]()
+        listener = ListenerInMemory(events)
+        shown = StringIO()
+        with redirect_stdout(shown):
+            peer, connection = listener.associate()
+            for uid, data in (("1.2.1", dataSet("1.2.1")), ("1.2.2", dataSet("1.2.2")), ("1.2.3", DATA[:-2])):
+                peer.store(data, uid)
+                connection.pump()
+        self.assertEqual(peer.statuses, [0, 0, 0xC000])
+        digests = [sha256(dataSet(uid)).hexdigest() for uid in ("1.2.1", "1.2.2")]
+        # In memory there is no file to be named.
+        self.assertEqual(shown.getvalue().splitlines(), [f"{digest} " for digest in digests])
+        self.assertEqual(events.digests, {})
 
     def test_entities(self) -> None:
         """Rules, users and a second AE title: who is not confirmed does not come in, and each has its own store."""

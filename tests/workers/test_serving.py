@@ -263,7 +263,7 @@ class ReloadTests(ServingTestCase):
         self.workers[0].link.prepare(given).addErrback(failures.append)
         self.pump()
         self.assertEqual(failures[0].type, ValueError)
-        self.assertIn("limits.X: no such setting", failures[0].getErrorMessage())
+        self.assertIn("limits.X: there is no such setting", failures[0].getErrorMessage())
 
     def test_told(self) -> None:
         """To stop, and to abort everything."""
