@@ -26,9 +26,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from dcxtwisted.checks import Check
 from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.options import Options
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.sections import Listeners
-from dcxtwisted.tap import Options
 from dcxtwisted.wire.items import UserIdentityRequest
 from tests.interop.dcmtk import requireProgram
 from tests.loopback import CHECKOUT, DOCUMENTS, BlockingPeer, Program, directoryFor, twistd
