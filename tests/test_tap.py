@@ -43,7 +43,7 @@ from dcxtwisted.wire.messages import encodeCStoreRQ
 from dcxtwisted.wire.pdu import AssociateRJ
 from tests.certificates import LOOPBACK as LOOPBACK_NAMES
 from tests.certificates import Files, pem, selfSigned
-from tests.loopback import BlockingPeer, Program, directoryFor, twistd
+from tests.loopback import BlockingPeer, Program, Sending, directoryFor, twistd
 from tests.services.support import CT, DATA, STORAGE_CONTEXT, dataSet
 
 reactor: Any = _reactor
@@ -673,7 +673,7 @@ class TLSTests(TwistdTestCase):
         peer = BlockingPeer(self.tlsPort)
         context = ssl.create_default_context(cadata=pem(self.authority).decode())
         secured = context.wrap_socket(peer.socket, server_hostname="localhost")
-        transport: Any = _Writing(secured)
+        transport: Any = Sending(secured)
         peer.socket, peer.transport = secured, transport
         self.addCleanup(peer.close)
         shown: Any = secured.getpeercert()
@@ -751,14 +751,6 @@ class ConfigurationFileTests(TwistdTestCase):
         program = self.run_("--check", "--config", "dcxtwisted.toml")
         self.assertEqual((program.status(), program.errors.count("\n")), (1, 2))
         self.assertEqual(sorted(os.listdir(self.directory)), ["dcxtwisted.toml", "stderr.txt"])
-
-
-class _Writing:
-    def __init__(self, secured: ssl.SSLSocket) -> None:
-        self._secured = secured
-
-    def write(self, data: bytes) -> None:
-        self._secured.sendall(data)
 
 
 class ProviderTests(TwistdTestCase):
