@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.kills import Broken, Record, Store
+from benchmarks.kills import WITHOUT_UNNAMED_FILES, Broken, Record, Store
 from benchmarks.machine import CHECKOUT
-from benchmarks.peers import TWISTD
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
+from benchmarks.processes import ReceiverError, ReceiverProcess, listenerOver
 from benchmarks.requestor import Requestor, requestFor, templateOf
 
 _SIZE: Final = 16 << 20
@@ -174,12 +173,8 @@ def fillAgainAndAgain(times: int, store: Path, log: Path, watermark: int, *optio
     :param options: more of those of C{twistd dcxtwisted}.
     :raises Broken: something is left, or an answer is wrong.
     """
-    port = freePort()
-    command = [TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", "--port", f"tcp:{port}:interface=127.0.0.1"]
-    command += ["--store-directory", str(store), "--set", f"minimumFreeBytes={watermark}"]
-    command += ["--set", "minimumFreeInodes=0", *options]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    with ReceiverProcess(command, port, log, set(), environment) as process:
+    keeping = ("--set", f"minimumFreeBytes={watermark}", "--set", "minimumFreeInodes=0")
+    with listenerOver(store, log, *keeping, *options) as process:
         disk = _Disk(process, store, log, watermark)
         for _ in range(times):
             disk.fill()
@@ -196,7 +191,7 @@ def _here(times: int, scratch: Path) -> None:
     ways = {
         "with a watermark": (_WATERMARK, ()),
         "without": (0, ()),
-        "without, from a working directory": (0, ("--events", "benchmarks.kills.withoutUnnamedFiles")),
+        "without, from a working directory": (0, WITHOUT_UNNAMED_FILES),
     }
     for number, (way, (watermark, options)) in enumerate(ways.items()):
         log = scratch / f"log{number}"

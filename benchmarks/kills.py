@@ -28,10 +28,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import CHECKOUT
 from benchmarks.objects import Template
-from benchmarks.peers import TWISTD
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
+from benchmarks.processes import ReceiverError, listenerOver
 from benchmarks.requestor import Identity, Requestor, requestFor, templateOf
 from benchmarks.scratch import spreadDirectories
 from dcxtwisted import DCXACCEvents
@@ -44,6 +42,9 @@ _HEAD: Final = 4096
 # Of the objects, how many are sent once more as they are, and how many with other bytes.
 _AGAIN: Final = 0.15
 _RIVAL: Final = 0.1
+
+#: Options that have a listener go without unnamed files.
+WITHOUT_UNNAMED_FILES: Final = ("--events", "benchmarks.kills.withoutUnnamedFiles")
 
 
 def withoutUnnamedFiles() -> DCXACCEvents:
@@ -199,7 +200,8 @@ def killAgainAndAgain(count: int, directory: Path, senders: int = 8, spread: flo
     templates = [templateOf(size, run) for size in _SIZES]
     for number in range(count + 1):
         left = store.unfinished()
-        with _listener(number, store.directory, directory / "log") as process:
+        options = WITHOUT_UNNAMED_FILES if number % 2 else ()
+        with listenerOver(store.directory, directory / "log", *options) as process:
             _awaitSwept(store, number % 2)
             figures.swept += left
             figures.objects = store.check(record)
@@ -220,15 +222,6 @@ def killAgainAndAgain(count: int, directory: Path, senders: int = 8, spread: flo
             raise Broken("a sender still waits for a listener that is gone")
     figures.responses = record.responses
     return figures
-
-
-def _listener(number: int, store: Path, log: Path) -> ReceiverProcess:
-    port = freePort()
-    command = [TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", "--port", f"tcp:{port}:interface=127.0.0.1"]
-    command += ["--store-directory", str(store)]
-    if number % 2:
-        command += ["--events", "benchmarks.kills.withoutUnnamedFiles"]
-    return ReceiverProcess(command, port, log, set(), {**os.environ, "PYTHONPATH": str(CHECKOUT)})
 
 
 def _awaitSwept(store: Store, working: int) -> None:

@@ -30,14 +30,11 @@ from benchmarks.load import LoadError, parseSize, parseWindow, runLoad
 from benchmarks.machine import CHECKOUT, commandLine, facts
 from benchmarks.pages import described, rewrite
 from benchmarks.picture import draw
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort, pinCores
+from benchmarks.processes import TWISTD, ReceiverError, ReceiverProcess, freePort, pinCores
 from benchmarks.results import Case, Measured, Measurement, Results, join, loadResults
 from benchmarks.scratch import countFiles, emptyFiles, freshDirectory, spreadDirectories, touchMemory
 from benchmarks.table import formatTable
 from dcxtwisted.wire.framing import COMPILED
-
-#: The program beside this Python.
-TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from benchmarks.machine import CHECKOUT
+
+#: The program beside this Python.
+TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
+
 _START: Final = 30.0
 _STOP: Final = 15.0
 _POLL: Final = 0.02
@@ -205,6 +210,18 @@ def _isListening(port: int) -> bool:
                 if fields[1].endswith(wanted) and fields[3] == _LISTEN:
                     return True
     return False
+
+
+def listenerOver(store: Path, log: Path, *options: str) -> ReceiverProcess:
+    """
+    Return ours over a store, on any core.
+
+    :param options: more of those of C{twistd dcxtwisted}.
+    """
+    port = freePort()
+    command = [TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", "--port", f"tcp:{port}:interface=127.0.0.1"]
+    command += ["--store-directory", str(store), *options]
+    return ReceiverProcess(command, port, log, set(), {**os.environ, "PYTHONPATH": str(CHECKOUT)})
 
 
 def _stat(pid: int) -> list[str]:

@@ -8,7 +8,6 @@ CPU time is the kernel's count for the process. What other work on the machine d
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,13 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load import LoadError, parseSize, runLoad
-from benchmarks.processes import ReceiverError, ReceiverProcess, freePort
+from benchmarks.processes import ReceiverError, listenerOver
 from dcxtwisted import DCXACCEvents
 from dcxtwisted.dataset import Head, Wholeness
 from dcxtwisted.services import reception
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
-_TWISTD: Final = str(Path(sys.executable).with_name("twistd"))
 _WARM_UP: Final = 200
 _QUANTILES: Final = (0.1, 0.25, 0.5)
 
@@ -73,21 +70,15 @@ class Side:
 
     def start(self, stack: ExitStack, directory: Path) -> None:
         """Have it listen."""
-        self._port = freePort()
         self._store = directory / self.events.rpartition(".")[2]
-        command = (
-            *(_TWISTD, "--nodaemon", "--pidfile=", "dcxtwisted", "--no-fsync", "--events", self.events),
-            *("--port", f"tcp:{self._port}:interface=127.0.0.1", "--store-directory", str(self._store)),
-            *("--layout", "{SOPInstanceUID}"),
-        )
-        environment = {**os.environ, "PYTHONPATH": str(_CHECKOUT)}
         log = directory / f"{self._store.name}.log"
-        self._process = stack.enter_context(ReceiverProcess(command, self._port, log, set(), environment))
+        options = ("--no-fsync", "--events", self.events, "--layout", "{SOPInstanceUID}")
+        self._process = stack.enter_context(listenerOver(self._store, log, *options))
 
     def run(self, size: int, associations: int, count: int) -> float:
         """Send objects and return the CPU time of each, in microseconds; what was stored is removed."""
         before = self._nanoseconds()
-        result = runLoad(self._port, size, associations, count)
+        result = runLoad(self._process.port, size, associations, count)
         used = self._nanoseconds() - before
         for stored in self._store.iterdir():
             if stored.is_file():

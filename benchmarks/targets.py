@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -258,16 +259,10 @@ def _active(session: _Session) -> None:
     session.put("active", 0, quantile(found, 0.99) * 1e3, note=note)
 
 
-def _idle(session: _Session) -> None:
+def _idle(session: _Session, part: str, isTLS: bool) -> None:
     """Memory of associations that do nothing."""
-    count, each = memoryOfIdle(10_000, False, session.cores, session.room())
-    session.put("idle", each / 1024, note=f"{count} of them, without what the kernel takes")
-
-
-def _idleTLS(session: _Session) -> None:
-    """The same over TLS."""
-    count, each = memoryOfIdle(10_000, True, session.cores, session.room())
-    session.put("idle-tls", each / 1024, note=f"{count} of them, without what the kernel takes")
+    count, each = memoryOfIdle(10_000, isTLS, session.cores, session.room())
+    session.put(part, each / 1024, note=f"{count} of them, without what the kernel takes")
 
 
 def _workers(session: _Session) -> None:
@@ -296,8 +291,8 @@ _MEASURES: Final[Mapping[str, Callable[[_Session], None]]] = {
     "setup": _setup,
     "object": _object,
     "active": _active,
-    "idle": _idle,
-    "idle-tls": _idleTLS,
+    "idle": partial(_idle, part="idle", isTLS=False),
+    "idle-tls": partial(_idle, part="idle-tls", isTLS=True),
     "workers": _workers,
 }
 

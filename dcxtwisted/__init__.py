@@ -18,7 +18,7 @@ of the package, from the bottom up:
 - ``services``, ``stores``: what is done with messages, and where objects go
 - ``certificates``, ``security``, ``tls``: PEM files, what TLS is to be, and the connections that speak it
 - ``endpoints``, ``ports``: where to listen, and what is listened on
-- ``acceptor``, ``tap``: the embedding API, and ``twistd``
+- ``acceptor``, ``options``, ``tap``: the embedding API, and ``twistd`` with its options
 - ``workers``, ``workerprocess``: several processes that serve together
 - ``testing``: acceptor and peer joined in memory, for tests of applications
 """

@@ -19,8 +19,10 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedModule
 
 from dcxtwisted.acceptor import DCXACC
+from dcxtwisted.deadlines import useMonotonicClock
+from dcxtwisted.options import Options
 from dcxtwisted.setups import Reload
-from dcxtwisted.tap import Options, listenerFrom, useMonotonicClock
+from dcxtwisted.tap import listenerFrom
 from dcxtwisted.workers.commands import Started
 from dcxtwisted.workers.lines import observerFor
 from dcxtwisted.workers.processes import LINK, Task

@@ -84,7 +84,9 @@ def connect(port: int, host: str = "127.0.0.1") -> Deferred[LoopbackPeer]:
     return connecting
 
 
-class _Sending:
+class Sending:
+    """The part of a transport that a peer writes to, on a socket that blocks."""
+
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
@@ -98,7 +100,7 @@ class BlockingPeer(ScriptedPeer):
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         super().__init__()
         self.socket = socket.create_connection((host, port), timeout=DEADLINE)
-        transport: Any = _Sending(self.socket)
+        transport: Any = Sending(self.socket)
         self.transport = transport
 
     def close(self) -> None:

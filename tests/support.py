@@ -1,10 +1,12 @@
 """
-What the tests of associations share: a store whose Deferreds a test fires, and a test case that lets nothing be left.
+What many tests share, above all those of associations: a store whose Deferreds a test fires, and a test case that lets
+nothing be left.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from struct import pack
@@ -34,6 +36,16 @@ from dcxtwisted.wire.pdu import P_DATA_TF
 #: What happened, in order: the name of an event or of a sink's method, and its arguments.
 Journal = list[tuple[str, tuple[Any, ...]]]
 
+#: What each event may be called with.
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "OnConnection": ("calling", "called", "host", None),
+    "OnStoreSetup": ("name", None),
+    "OnStoreDone": ("name", True, None),
+    "OnTimeout": (None,),
+    "OnAssocEnd": (None, "released"),
+    "OnEcho": (None,),
+}
+
 
 def dataSet(SOPInstanceUID: str = "1.2.3", size: int = 100, SOPClassUID: str = CT_IMAGE_STORAGE) -> bytes:
     """Return a whole data set in explicit VR little endian, with a private value of ``size`` bytes at its end."""
@@ -54,6 +66,17 @@ def pData(contextID: int, control: int, data: bytes = b"") -> bytes:
 def storeCommand(SOPInstanceUID: str = "1.2.3", messageID: int = 1, contextID: int = 3) -> bytes:
     """Return the P-DATA-TF with the command of a C-STORE; its data set is to follow."""
     return pData(contextID, 3, encodeCStoreRQ(messageID, CT_IMAGE_STORAGE, SOPInstanceUID))
+
+
+def openDescriptors() -> dict[str, str]:
+    """Return what is open, by number."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            pass  # that of the listing itself
+    return found
 
 
 @implementer(IStoreSink)

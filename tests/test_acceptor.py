@@ -30,7 +30,7 @@ from dcxtwisted.stores.memory import MemoryStore
 from dcxtwisted.testing import ListenerInMemory, RecordingEvents
 from tests.loopback import LoopbackPeer, connect
 from tests.services.support import CT, DATA, FakeParticipant, FakeStore, dataSet
-from tests.test_endpoints import openDescriptors
+from tests.support import openDescriptors
 
 reactor: Any = _reactor
 

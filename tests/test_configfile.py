@@ -18,6 +18,7 @@ from dcxtwisted.checks import Check, relaxationsFrom
 from dcxtwisted.configfile import ConfigurationFileError, readFile
 from dcxtwisted.configuration import CHANGEABLE, Configuration, Duplicates, MemoryOverflow
 from dcxtwisted.events import DCXACCEvents
+from dcxtwisted.options import Options
 from dcxtwisted.policy import Rule
 from dcxtwisted.sections import (
     DEFAULT_STORE,
@@ -31,7 +32,6 @@ from dcxtwisted.sections import (
 )
 from dcxtwisted.security import SecurityContext
 from dcxtwisted.setups import Given, Reload
-from dcxtwisted.tap import Options
 from dcxtwisted.users import Passwords, Users
 from tests.certificates import Issued, pem, selfSigned
 from tests.loopback import DOCUMENTS

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -32,6 +33,10 @@ ACCEPT = AssociateAC(bytes(16), bytes(16), (), (), UserInformation())
 
 def us(number: int) -> bytes:
     return number.to_bytes(2, "little")
+
+
+def _same(answering: Deferred[object]) -> Deferred[object]:
+    return answering
 
 
 class _Association(StoreAssociation):
@@ -558,7 +563,7 @@ class WriteTests(ProviderTestCase):
         for late in (False, True):
             self.make()
             answering: Deferred[object] = Deferred()
-            self.storing().onCompleted = lambda answering=answering: answering
+            self.storing().onCompleted = partial(_same, answering)
             if not late:
                 answering.errback(ValueError("no"))
             self.data(isLast=True)

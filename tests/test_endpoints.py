@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from dcxtwisted.endpoints import PortEndpoint, endpointFrom, whyNotListening
 from tests.loopback import LoopbackPeer, connect
+from tests.support import openDescriptors
 
 reactor: Any = _reactor
 
@@ -132,17 +133,6 @@ class EndpointFromTests(SynchronousTestCase):
             with self.assertRaises(ValueError) as caught:
                 endpointFrom(MemoryReactor(), description)  # type: ignore[arg-type]  # that is the mistake
             self.assertEqual(str(caught.exception), f"{description!r} is neither a port number nor an endpoint")
-
-
-def openDescriptors() -> dict[str, str]:
-    """Return what is open, by number."""
-    found = {}
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            pass  # that of the listing itself
-    return found
 
 
 class PortEndpointTests(TestCase):

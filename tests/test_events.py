@@ -19,15 +19,7 @@ from dcxtwisted.errors import AssociationRejected, StoreRefused
 from dcxtwisted.events import DCXACCEvents, ask, asyncioEvents, checkReactor, misspelt
 from dcxtwisted.interfaces import IDCXACCEvents
 from dcxtwisted.testing import RecordingEvents
-
-ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "OnConnection": ("calling", "called", "host", None),
-    "OnStoreSetup": ("name", None),
-    "OnStoreDone": ("name", True, None),
-    "OnTimeout": (None,),
-    "OnAssocEnd": (None, "released"),
-    "OnEcho": (None,),
-}
+from tests.support import ARGUMENTS
 
 
 def waited(event: Callable[..., Any], *args: object) -> Deferred[Any]:

@@ -21,8 +21,7 @@ from dcxtwisted.stores.memory import PER_OBJECT, MemoryStore
 from dcxtwisted.testing import ListenerInMemory, MemoryConnection, RecordingEvents, ScriptedPeer
 from dcxtwisted.testing.stores import StoreAssociation, StoreRequest
 from tests.services.support import CT, FakeStore, comment
-from tests.stores.filestores import openDescriptors
-from tests.support import dataSet, logged, pData, storeCommand
+from tests.support import dataSet, logged, openDescriptors, pData, storeCommand
 from tests.test_association_waiting import WAYS_TO_GO
 
 

@@ -30,9 +30,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from dcxtwisted.checks import Check
 from dcxtwisted.configuration import Configuration, readSetting
 from dcxtwisted.endpoints import PortEndpoint
+from dcxtwisted.options import Options
 from dcxtwisted.part10 import dataSetOffset
 from dcxtwisted.sections import Listeners
-from dcxtwisted.tap import Options
 from dcxtwisted.testing import ListenerInMemory
 from dcxtwisted.wire.items import UserIdentityRequest
 from tests.interop.dcmtk import requireProgram

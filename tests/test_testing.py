@@ -38,7 +38,7 @@ from dcxtwisted.testing import (
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.messages import encodeCEchoRQ
 from dcxtwisted.wire.pdu import Abort, AssociateAC, AssociateRJ, ReleaseRP
-from tests.support import ListenerTestCase, dataSet, pData, storeCommand
+from tests.support import ARGUMENTS, ListenerTestCase, dataSet, pData, storeCommand
 
 
 class Recorder(Protocol):
@@ -688,34 +688,25 @@ class ListenerInMemoryTests(SynchronousTestCase):
 
 
 class RecordingEventsTests(SynchronousTestCase):
-    ARGUMENTS = {
-        "OnConnection": ("calling", "called", "host", None),
-        "OnStoreSetup": ("name", None),
-        "OnStoreDone": ("name", True, None),
-        "OnTimeout": (None,),
-        "OnAssocEnd": (None, "released"),
-        "OnEcho": (None,),
-    }
-
     def test_provides(self) -> None:
         verifyObject(IDCXACCEvents, RecordingEvents())
-        self.assertEqual(set(self.ARGUMENTS), set(IDCXACCEvents))
+        self.assertEqual(set(ARGUMENTS), set(IDCXACCEvents))
 
     def test_answersAsTheBaseDoes(self) -> None:
         events, base = RecordingEvents(), DCXACCEvents()
-        for name, arguments in self.ARGUMENTS.items():
+        for name, arguments in ARGUMENTS.items():
             self.assertEqual(getattr(events, name)(*arguments), getattr(base, name)(*arguments))
-        self.assertEqual(events.names, list(self.ARGUMENTS))
-        self.assertEqual(events.calls, list(self.ARGUMENTS.items()))
+        self.assertEqual(events.names, list(ARGUMENTS))
+        self.assertEqual(events.calls, list(ARGUMENTS.items()))
 
     def test_answersWhatItWasGiven(self) -> None:
         later: Deferred[bool] = Deferred()
-        for name, arguments in self.ARGUMENTS.items():
+        for name, arguments in ARGUMENTS.items():
             for answer in (False, None, 0xB000, IN_MEMORY, later):
                 self.assertIs(getattr(RecordingEvents(**{name: answer}), name)(*arguments), answer)
 
     def test_calls(self) -> None:
-        for name, arguments in self.ARGUMENTS.items():
+        for name, arguments in ARGUMENTS.items():
             self.assertEqual(getattr(RecordingEvents(**{name: lambda *args: args}), name)(*arguments), arguments)
 
     def test_raises(self) -> None:

@@ -30,6 +30,12 @@ from dcxtwisted.dataset.encodings import (
     View,
 )
 from dcxtwisted.dataset.inflation import Inflation
+from dcxtwisted.uids import (
+    DEFLATED_TRANSFER_SYNTAXES,
+    EXPLICIT_VR_BIG_ENDIAN,
+    GE_PRIVATE_IMPLICIT_VR_BIG_ENDIAN_PIXELS,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 
 class Wholeness(enum.Enum):
@@ -73,16 +79,8 @@ class Head:
 
 _headOf: Callable[..., Head] = Head  # takes the attributes from a list, in the order of WANTED
 
-_IMPLICIT_UIDS = frozenset({"1.2.840.10008.1.2", "1.2.840.113619.5.2"})  # the second: GE private, big endian pixels
-_BIG_ENDIAN_UID = "1.2.840.10008.1.2.2"
+_IMPLICIT_UIDS = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, GE_PRIVATE_IMPLICIT_VR_BIG_ENDIAN_PIXELS})
 _STANDARD_ROOT = "1.2.840.10008.1.2."
-_DEFLATED_UIDS = frozenset(
-    {
-        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
-        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
-        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
-    }
-)
 _ENCAPSULATED_ROOTS = (
     "1.2.840.10008.1.2.4.",  # JPEG, MPEG, HEVC
     "1.2.840.10008.1.2.5",  # RLE Lossless
@@ -135,7 +133,7 @@ class DataSetReader:
         self._cutIsCertain = True  # the same, as it was where the value being skipped or carried began
         self._stopped = False
         self._walked = 0  # inflated bytes that were not just passed over
-        self._inflation = Inflation() if transferSyntaxUID in _DEFLATED_UIDS else None
+        self._inflation = Inflation() if transferSyntaxUID in DEFLATED_TRANSFER_SYNTAXES else None
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -250,7 +248,7 @@ class DataSetReader:
         self._state = _ELEMENTS
         code, syntax = bytes(view[4:6]), self._syntax
         standard = syntax.startswith(_STANDARD_ROOT)
-        if syntax == _BIG_ENDIAN_UID:
+        if syntax == EXPLICIT_VR_BIG_ENDIAN:
             self._encoding = BIG_ENDIAN
         elif code in VRS:
             if syntax in _IMPLICIT_UIDS:

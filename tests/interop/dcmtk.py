@@ -57,8 +57,12 @@ class Finished:
 
 
 def runClient(program: str, *args: str) -> Deferred[Finished]:
-    """Run a program while the reactor goes on; it is killed at its deadline."""
-    command = [requireProgram(program), *args]
+    """Run a program of DCMTK's while the reactor goes on; it is killed at its deadline."""
+    return runProgram(requireProgram(program), *args)
+
+
+def runProgram(*command: str) -> Deferred[Finished]:
+    """The same with any program."""
 
     def finish() -> Finished:
         done = subprocess.run(

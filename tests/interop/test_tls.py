@@ -19,7 +19,7 @@ from dcxtwisted.security import PROFILES
 from dcxtwisted.testing import RecordingEvents
 from dcxtwisted.users import Passwords, Users
 from tests.certificates import LOOPBACK, Files, Issued, rsaKey, selfSigned
-from tests.interop.dcmtk import CLIENT_DEADLINE, Finished, requireProgram, runClient
+from tests.interop.dcmtk import CLIENT_DEADLINE, Finished, requireProgram, runClient, runProgram
 from tests.interop.relay import portOf
 from tests.interop.samples import paths, sampleNamed, small
 from tests.interop.support import ListenerTestCase, atOnce
@@ -189,20 +189,8 @@ class ProbeTests(SecureListenerTestCase):
 
     async def probe(self, *options: str) -> str:
         """Return what a client has to say that offers this and nothing else."""
-        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{self.port}", *options]
-
-        def run() -> str:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=CLIENT_DEADLINE,
-                check=False,
-            )
-            return done.stdout.decode("latin-1")
-
-        return await deferToThread(run)
+        finished = await runProgram("openssl", "s_client", "-connect", f"127.0.0.1:{self.port}", *options)
+        return finished.output
 
     async def assertRefused(self, *options: str) -> None:
         """Fail unless the listener answers with an alert."""

@@ -20,22 +20,12 @@ from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.stores.synchronizing import NotSynchronized
 from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
+from tests.support import openDescriptors
 
 DATA = dataSet("1.2.3", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5")
 OTHER = dataSet("1.2.3", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5", fill=b"\x66")
 LONGER = dataSet("1.2.3", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.5", size=200)
 NAME = "1.2.4/1.2.5/1.2.3.dcm"
-
-
-def openDescriptors() -> dict[str, str]:
-    """Return what is open, by number."""
-    found = {}
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            pass  # that of the listing itself
-    return found
 
 
 class ManualPool:

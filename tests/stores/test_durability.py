@@ -32,8 +32,8 @@ from tests.stores.filestores import (
     diskFull,
     isDirectory,
     isFile,
-    openDescriptors,
 )
+from tests.support import openDescriptors
 
 
 class OrderTests(FileStoreTestCase):

@@ -25,8 +25,8 @@ from tests.stores.filestores import (
     ManualPool,
     isDirectory,
     isFile,
-    openDescriptors,
 )
+from tests.support import openDescriptors
 
 LOST = "the disk failed to synchronize: new objects are refused until it does again"
 FOUND = "the disk synchronizes again: new objects are taken"

@@ -29,7 +29,8 @@ from dcxtwisted.stores.filemeta import leadOf
 from dcxtwisted.stores.jobs import Threads
 from dcxtwisted.stores.memory import PER_OBJECT, MemoryStore, ObjectInMemory
 from dcxtwisted.testing.stores import StoreAssociation, StoreContract, StoreRequest, dataSet, headOf, storedBy
-from tests.stores.filestores import ManualPool, diskFull, openDescriptors
+from tests.stores.filestores import ManualPool, diskFull
+from tests.support import openDescriptors
 
 LEAD = leadOf(StoreRequest())
 #: What an object counts before the first byte of its data set.

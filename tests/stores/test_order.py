@@ -8,13 +8,13 @@ from itertools import groupby, pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.kills import WITHOUT_UNNAMED_FILES
 from tests.loopback import BlockingPeer, directoryFor
 from tests.stores.tracing import Call, TracedListener
 from tests.support import dataSet
 
 # Where the layout puts what has no study and no series.
 _DIRECTORY = "unknown/unknown"
-_WORKING_WAY = ("--events", "benchmarks.kills.withoutUnnamedFiles")
 
 
 class OrderTests(SynchronousTestCase):
@@ -76,7 +76,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_newFromWorkingDirectory(self) -> None:
         """The same where the file has a working name until it has its own."""
-        _, second, after = self.store(("1.2.3", 300), ("1.2.4", 300_000), options=_WORKING_WAY)
+        _, second, after = self.store(("1.2.3", 300), ("1.2.4", 300_000), options=WITHOUT_UNNAMED_FILES)
         self.assertEqual(
             withoutRepeats(second),
             [
@@ -92,7 +92,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_duplicate(self) -> None:
         """What stands there is synchronized, and its directory, before it is answered for."""
-        for options, place, removed in (((), ".", []), (_WORKING_WAY, "*", ["unlink */2"])):
+        for options, place, removed in (((), ".", []), (WITHOUT_UNNAMED_FILES, "*", ["unlink */2"])):
             _, second, after = self.store(("1.2.3", 300), ("1.2.3", 300), options=options)
             done = [
                 f"create in {place}",
@@ -139,7 +139,7 @@ class OrderTests(SynchronousTestCase):
         """The old one has a durable working name before the new one takes its place, and loses it after that."""
         replacing = ("--set", "duplicates=replace")
         made = ["mkdir .incoming", "mkdir *"]
-        for options, number, before, naming in (((), 0, made, ["link */1"]), (_WORKING_WAY, 3, [], [])):
+        for options, number, before, naming in (((), 0, made, ["link */1"]), (WITHOUT_UNNAMED_FILES, 3, [], [])):
             _, second, after = self.store(("1.2.3", 300), ("1.2.3", 400), options=(*replacing, *options))
             kept = f"*/{number}"
             done = [

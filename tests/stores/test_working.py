@@ -19,7 +19,8 @@ from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.publishing import createUnnamed, makesUnnamedFiles
 from dcxtwisted.stores.working import WorkingDirectories
 from dcxtwisted.testing.stores import StoreRequest
-from tests.stores.filestores import DATA, NAME, FileStoreTestCase, ManualPool, openDescriptors
+from tests.stores.filestores import DATA, NAME, FileStoreTestCase, ManualPool
+from tests.support import openDescriptors
 
 _DEAD = "123-0123456789abcdef"
 _OTHER = "124-0123456789abcdef"
