@@ -5,6 +5,7 @@ Who may come in beside those who are there: the limits on connections and associ
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import IPv6Address
 from typing import Final, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -14,6 +15,8 @@ from dcxtwisted.configuration import Configuration
 #: What requests that are not whole may take together, in bytes: 500 of 64 KB, more than real ones have. Each may be
 #: 1 MiB, and 500 of these, from one address, would be half a gigabyte.
 MOST_BYTES_OF_REQUESTS: Final = 32 * 1024 * 1024
+
+_BITS_OF_AN_INTERFACE: Final = 64
 
 _Connection = TypeVar("_Connection")
 
@@ -33,6 +36,29 @@ class Admits(Protocol[_Connection]):
     def connectionLost(self, connection: _Connection) -> None: ...
 
 
+def countedUnder(host: str) -> str:
+    """
+    Return what a host is counted under: its /64 where it is an IPv6 address, else itself.
+
+    A /64 is the least that one is given (RFC 6177), and whoever has it takes any of its 2^64 addresses as he likes
+    (RFC 4291 2.5.1). Not so with addresses of a link, which share one /64: these count one by one.
+
+    :param host: as C{hostOf} has it; what is no address, as a PROXY header may have it, counts as it is written.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_link_local:
+        return str(address)
+    network = IPv6Address(int(address) >> _BITS_OF_AN_INTERFACE << _BITS_OF_AN_INTERFACE)
+    return f"{network}/{_BITS_OF_AN_INTERFACE}"
+
+
 class Admission(Generic[_Connection]):
     """
     Counts connections and associations against their limits.
@@ -47,7 +73,8 @@ class Admission(Generic[_Connection]):
     def __init__(self, configuration: Configuration) -> None:
         self.counts: Counter[str] = Counter()
         self.limits = configuration
-        self._outside: dict[_Connection, str] = {}  # the hosts; who came first stands first
+        # What is counted by host, is by what C{countedUnder} makes of it.
+        self._outside: dict[_Connection, str] = {}  # who came first stands first
         self._outsideOf: Counter[str] = Counter()
         self._bytesOf: Counter[_Connection] = Counter()  # what is kept of requests that are not whole
         self._bytes = 0
@@ -63,7 +90,7 @@ class Admission(Generic[_Connection]):
         others out, and a peer that sends its request at once is not caught however large the crowd is.
         """
         self.counts["connections"] += 1
-        self._goOutside(connection, host)
+        self._goOutside(connection, countedUnder(host))
         if len(self._outside) <= self.limits.maximumConnectionsBeforeAssociation:
             return None
         fullest = max(self._outsideOf, key=self._outsideOf.__getitem__)
@@ -88,6 +115,7 @@ class Admission(Generic[_Connection]):
 
     def admit(self, connection: _Connection, host: str, callingAETitle: str) -> str | None:
         """Take a connection inside and return None, or return the limit that is reached, as C{refuse} does."""
+        host = countedUnder(host)
         reached = self._reached(host, callingAETitle)
         if reached is not None:
             return self.refuse(reached)

@@ -18,7 +18,7 @@ from dcxtwisted.acceptance import Acceptance, Association
 from dcxtwisted.deadlines import Countdown, Watch
 from dcxtwisted.errors import RemoteProtocolError
 from dcxtwisted.interfaces import IDIMSEProvider
-from dcxtwisted.transports import ReadSize, Transport, Unread, acknowledgerOf, hostOf, writerOf
+from dcxtwisted.transports import ReadSize, Transport, Unread, acknowledgerOf, hostOf, lowestTransport, writerOf
 from dcxtwisted.wire.assembly import fragment
 from dcxtwisted.wire.association import AssociationCore, Directive, ProviderAborted, Transmit
 from dcxtwisted.wire.framing import PDVReceived
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 _log = Logger()
 
 _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, State.AWAITING_TRANSPORT_CLOSE})
+
+# How many seconds a stop waits for the peer to answer close_notify. Who closes need not wait at all (RFC 8446 6.1); but
+# most peers answer at once, and what they were sending is read until then: to bytes that are unread a kernel answers
+# with a reset, which may overtake what we wrote last.
+_FAREWELL: Final = 1.0
 
 # What an empty PDV takes on the wire, with the header of a PDU of its own.
 _EMPTY_PDV_LENGTH: Final = 12
@@ -67,6 +72,7 @@ class AssociationProtocol(Protocol):
         configuration = factory.configuration
         self._ARTIM = Countdown(factory.clock, configuration.ARTIM, self._ARTIMExpired)
         self._writeStall = Countdown(factory.clock, configuration.writeStallDeadline, self._writeStalled)
+        self._farewell = Countdown(factory.clock, _FAREWELL, self._farewellUnanswered)
         self._watch = Watch(
             factory.clock,
             configuration.silenceDeadline,
@@ -125,7 +131,7 @@ class AssociationProtocol(Protocol):
         self._inHand = None
         self._core.connectionLost()
         self._drain()
-        for timer in (self._ARTIM, self._watch, self._writeStall):
+        for timer in (self._ARTIM, self._watch, self._writeStall, self._farewell):
             timer.stop()
         if self._nextTurn is not None:
             self._nextTurn.cancel()
@@ -206,6 +212,8 @@ class AssociationProtocol(Protocol):
         if self._closing:
             self._closing = False
             self._close()
+            if self.connected:
+                self._farewell.start()
         if self.association is not None and self.association.ended and not self._endReported:
             self._reportEnd()
 
@@ -388,6 +396,10 @@ class AssociationProtocol(Protocol):
         # Over TLS a transport waits for its producer to be done.
         self._connection.unregisterProducer()
         self._connection.loseConnection()
+
+    def _farewellUnanswered(self) -> None:
+        # TLS would wait on. It has passed on all that it was given: only before a handshake is over it keeps anything.
+        lowestTransport(self._connection).loseConnection()
 
     def _isInside(self) -> bool:
         return self._core.insidePDU or self._busy

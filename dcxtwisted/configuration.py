@@ -125,12 +125,13 @@ class Configuration:
         takes no more does not fill the disk; what comes beyond is refused (A700). Their files are on the store
         directory's file system, and never more than a quarter of the descriptors that the process may have.
     :ivar maximumAssociations: associations at a time; what comes beyond this and the next two is rejected (2/3/2).
-    :ivar maximumAssociationsPerAddress: the same for one address of a peer.
+    :ivar maximumAssociationsPerAddress: the same for one address of a peer; all of an IPv6 /64 count as one, but for
+        link-local addresses.
     :ivar maximumAssociationsPerAETitle: the same for one calling AE title; None for any number.
     :ivar maximumAssociationsWaiting: associations of one port that are accepted before ``WaitForConnection`` asks for
         them; what comes beyond is rejected (2/3/2).
     :ivar maximumConnectionsBeforeAssociation: connections without an association at a time; beyond this the one that
-        has waited longest is closed, of the address that has most of them.
+        has waited longest is closed, of the address that has most of them; all of an IPv6 /64 count as one here too.
     """
 
     AETitle: str = attrs.field(default=DEFAULT_AE_TITLE, validator=validAETitle)

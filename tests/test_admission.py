@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcxtwisted.admission import MOST_BYTES_OF_REQUESTS, Admission
+from dcxtwisted.admission import MOST_BYTES_OF_REQUESTS, Admission, countedUnder
 from dcxtwisted.configuration import Configuration
 
 
@@ -33,6 +33,51 @@ class AdmissionTestCase(SynchronousTestCase):
         kept = {name: value for name, value in vars(self.admission).items() if name not in ("counts", "limits")}
         self.assertEqual([name for name, value in kept.items() if value], [])
         self.assertEqual(len(kept), 7)
+
+
+class CountedUnderTests(SynchronousTestCase):
+    """`countedUnder`"""
+
+    def test_IPv6(self) -> None:
+        """By the /64, however the address is written."""
+        for host in (
+            "2001:db8:0:7::",
+            "2001:db8::7:0:0:0:1",
+            "2001:DB8:0:7:ffff:ffff:ffff:ffff",
+            "2001:db8:0:7::1%eth0",
+        ):
+            self.assertEqual(countedUnder(host), "2001:db8:0:7::/64")
+        for host in ("2001:db8:0:6:ffff:ffff:ffff:ffff", "2001:db8:0:8::"):
+            self.assertNotEqual(countedUnder(host), "2001:db8:0:7::/64")
+        self.assertEqual(countedUnder("::1"), "::/64")
+        self.assertEqual(countedUnder("fd00::1"), "fd00::/64")
+
+    def test_IPv4(self) -> None:
+        """By the address, in whatever form."""
+        for host in ("192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201", "0:0:0:0:0:ffff:192.0.2.1"):
+            self.assertEqual(countedUnder(host), "192.0.2.1")
+
+    def test_linkLocal(self) -> None:
+        """The /64 is the whole link: by the address, and the link that it is on."""
+        for host in ("fe80::1", "fe80::2", "fe80::1%eth0", "fe80::1%eth1", "febf:ffff::1"):
+            self.assertEqual(countedUnder(host), host)
+        self.assertEqual(countedUnder("FE80:0::1"), "fe80::1")
+        self.assertEqual(countedUnder("fec0::1"), "fec0::/64")
+
+    def test_nonsense(self) -> None:
+        """What is no address counts as it is written."""
+        for host in (
+            "local",
+            "",
+            ":",
+            "::1::2",
+            "2001:db8::1/64",
+            "2001:db8::1\\x1b[2J",
+            "a:b",
+            "fe80::1%",
+            "fe80::%a%b",
+        ):
+            self.assertEqual(countedUnder(host), host)
 
 
 class OutsideTests(AdmissionTestCase):
@@ -67,6 +112,15 @@ class OutsideTests(AdmissionTestCase):
         self.assertEqual(self.come("a", "a4", "a5"), ["a1", "a2"])
         self.assertEqual(self.come("c", "c1"), ["a3"])
         self.assertEqual(self.come("c", "c2"), ["b1"])
+
+    def test_ofTheFullestNetwork(self) -> None:
+        """A crowd from the many addresses of one host loses its own too."""
+        self.limit(maximumConnectionsBeforeAssociation=4)
+        self.come("2001:db8:0:1::1", "b1", "b2")
+        for number in range(2):
+            self.come(f"2001:db8::{number}", f"a{number}")
+        for number in range(2, 20):
+            self.assertEqual(self.come(f"2001:db8::{number}", f"a{number}"), [f"a{number - 2}"])
 
     def test_ofTheOneThatHasBeenThereLongestWhereAllAreAsFull(self) -> None:
         """Never the newcomer itself."""
@@ -171,6 +225,26 @@ class InsideTests(AdmissionTestCase):
         self.assertEqual(self.admit("5", "a"), "maximumAssociationsPerAddress = 2")
         self.admission.leave("2", True)
         self.assertIsNone(self.admit("6", "a"))
+
+    def test_perNetwork(self) -> None:
+        """One host with many addresses takes the place of one, until all that counted is gone."""
+        self.limit(maximumAssociationsPerAddress=2)
+        self.assertIsNone(self.admit("1", "2001:db8::1"))
+        self.assertIsNone(self.admit("2", "2001:db8::2"))
+        self.assertEqual(self.admit("3", "2001:db8::3"), "maximumAssociationsPerAddress = 2")
+        self.assertIsNone(self.admit("4", "2001:db8:0:1::1"))
+        self.admission.leave("1", True)
+        self.assertIsNone(self.admit("5", "2001:db8::5"))
+        for name in "12345":
+            self.admission.leave(name, True)
+            self.admission.connectionLost(name)
+        self.assertNothingCounted()
+
+    def test_perLinkLocalAddress(self) -> None:
+        self.limit(maximumAssociationsPerAddress=1)
+        self.assertIsNone(self.admit("1", "fe80::1%eth0"))
+        self.assertIsNone(self.admit("2", "fe80::2%eth0"))
+        self.assertEqual(self.admit("3", "fe80::1%eth0"), "maximumAssociationsPerAddress = 1")
 
     def test_perAETitle(self) -> None:
         self.limit(maximumAssociationsPerAETitle=2)

@@ -77,6 +77,15 @@ class AssociationTests(LimitsTestCase):
         self.assertAccepted(self.ask("::ffff:192.0.2.1"))
         self.assertOverTheLimit(self.ask("192.0.2.1"))
 
+    def test_networkIsOne(self) -> None:
+        """Events and the log have the address, of those that are counted together."""
+        self.listen(maximumAssociationsPerAddress=1)
+        self.assertAccepted(self.ask("2001:db8::1"))
+        self.assertEqual(self.accepted[0].callingHost, "2001:db8::1")
+        self.assertOverTheLimit(self.ask("2001:db8::2"))
+        self.assertIn("(2001:db8::2)", self.lines[-1])
+        self.assertAccepted(self.ask("2001:db8:0:1::1"))
+
     def test_perAETitle(self) -> None:
         self.listen(maximumAssociationsPerAETitle=2)
         self.assertAccepted(self.ask("192.0.2.1", "CT"), self.ask("192.0.2.2", "CT"))

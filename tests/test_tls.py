@@ -12,7 +12,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThread
@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 from dcxtwisted import DCXACC, Configuration, SecurityContext, SecurityError
 from dcxtwisted.testing import MemoryConnection, ScriptedPeer
 from dcxtwisted.tls import _Gathered
-from dcxtwisted.wire.pdu import Abort
+from dcxtwisted.wire.pdu import Abort, ReleaseRQ
 from tests.badinputs.inputs import RQ
 from tests.certificates import LOOPBACK, Files, selfSigned
 from tests.interop.relay import portOf
@@ -343,6 +343,105 @@ class PassingTests(TLSListenerTestCase):
         self.advance(1)
         self.assertIsInstance(wire.closed, ConnectionAborted)
         self.assertIsNone(peer.lost)
+
+    def stopping(self, deadline: float = 20) -> list[None]:
+        """Stop; the list gets its one element when the Deferred fires."""
+        done: list[None] = []
+        self.factory.stop(deadline).addCallback(done.append)
+        self.pump()
+        return done
+
+    def assertClosedIn(self, seconds: float, done: list[None]) -> None:
+        """Assert that a stop is over so much later, and not before: all was closed when what was written had left."""
+        self.advance(seconds - 0.1)
+        self.assertEqual((done, self.connections[-1].server.closed), ([], None))
+        self.advance(0.1)
+        self.assertEqual(done, [None])
+        self.assertIsInstance(self.connections[-1].server.closed, ConnectionDone)
+
+    def assertGotAll(self, peer: ScriptedPeer) -> None:
+        """Assert that a peer that reads at last is told of the abort, and by TLS that this was all."""
+        self.connections[-1].client.resumeProducing()
+        self.pump()
+        self.assertEqual(peer.received[1:], [Abort(0, 0)])
+        assert peer.lost is not None
+        self.assertIs(peer.lost.type, ConnectionDone)
+
+    def test_stopWithAnswer(self) -> None:
+        """A peer that answers close_notify: nothing is waited for."""
+        peer = self.associateTLS()
+        self.assertEqual(self.stopping(), [None])
+        self.assertGotAll(peer)
+
+    def test_stopWithoutAnswer(self) -> None:
+        """One that does not: a second, and not ARTIM."""
+        peer = self.associateTLS()
+        self.connections[-1].client.pauseProducing()
+        self.assertClosedIn(1, self.stopping())
+        self.assertEqual(self.ends, ["aborted"])
+        self.assertGotAll(peer)
+
+    def test_stopWhileAnAnswerIsWaitedFor(self) -> None:
+        """Of associations that ended before the stop, by a release or, with close_notify sent by then, an abort."""
+        for end in (ReleaseRQ(), Abort(0, 0)):
+            self.listen()
+            self.secure()
+            peer = self.associateTLS()
+            peer.send(end.encode())
+            self.clock.advance(0)
+            self.connections[-1].client.pauseProducing()
+            self.pump()
+            self.assertEqual(len(self.ends), 1)
+            self.advance(20)
+            self.assertClosedIn(1, self.stopping())
+
+    def test_stopInTheMiddle(self) -> None:
+        """The second begins when what is in flight has been answered."""
+        done = self.later()
+        self.answer(OnStoreDone=done)
+        peer = self.associateTLS()
+        peer.store(dataSet(), "1.2.3")
+        self.pump()
+        self.connections[-1].client.pauseProducing()
+        stopped = self.stopping()
+        self.advance(10)
+        self.assertEqual(stopped, [])
+        done.callback(True)
+        self.pump()
+        self.assertClosedIn(1, stopped)
+        self.connections[-1].client.resumeProducing()
+        self.pump()
+        self.assertEqual((peer.statuses, peer.received[-1]), ([0], Abort(0, 0)))
+
+    def test_stopWithMuchQueued(self) -> None:
+        """What the peer has no room for yet leaves when it has, in ARTIM."""
+        self.listen(ARTIM=10)
+        self.secure()
+        peer = self.associateTLS()
+        wire = self.connections[-1]
+        wire.client.pauseProducing()
+        wire.server._capacity = len(wire.client.unread) + 1
+        stopped = self.stopping()
+        self.advance(9)
+        self.assertEqual((stopped, wire.server.closed), ([], None))
+        self.assertGotAll(peer)
+        self.assertEqual(stopped, [None])
+        self.assertIsInstance(wire.server.closed, ConnectionDone)
+
+    def test_stopWithMuchThatIsNeverRead(self) -> None:
+        """Hard at ARTIM, as without TLS."""
+        self.listen(ARTIM=10)
+        self.secure()
+        self.associateTLS()
+        wire = self.connections[-1]
+        wire.client.pauseProducing()
+        wire.server._capacity = len(wire.client.unread) + 1
+        stopped = self.stopping()
+        self.advance(9.9)
+        self.assertEqual((stopped, wire.server.closed), ([], None))
+        self.advance(0.1)
+        self.assertEqual(stopped, [None])
+        self.assertIsInstance(wire.server.closed, ConnectionAborted)
 
     def test_stops(self) -> None:
         """With those that are in the middle of the handshake, and those that are through."""

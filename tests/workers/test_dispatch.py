@@ -236,6 +236,17 @@ class CountingTests(DispatchTestCase):
         self.dispatch.left(worker, 1, False)
         self.assertNothingKept()
 
+    def test_network(self) -> None:
+        """Whichever worker has them, the addresses of a /64 count as one; what is told of is the address."""
+        self.make(maximumAssociationsPerAddress=1)
+        self.arrive("2001:db8::1")
+        self.arrive("2001:db8::2")
+        self.assertIsNone(self.dispatch.admit(self.workers[0], 1, "2001:db8::1", "CT"))
+        reached = self.dispatch.admit(self.workers[1], 2, "2001:db8::2", "CT")
+        self.assertEqual(reached, "maximumAssociationsPerAddress = 1")
+        self.dispatch.accepted(self.workers[0], 1, "DCXTWISTED")
+        self.assertEqual([each.callingHost for each in self.dispatch.associations], ["2001:db8::1"])
+
     def test_crowd(self) -> None:
         """Who has waited longest is closed, wherever it is: by its worker, or here."""
         self.make(up=1, maximumConnectionsBeforeAssociation=1)
