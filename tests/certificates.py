@@ -105,6 +105,15 @@ def _signed(
         now + timedelta(days[0]),
         now + timedelta(days[1]),
     ).add_extension(x509.BasicConstraints(isCA, None), critical=True)
+    # RFC 5280 asks for these, and Python from 3.13 on.
+    identifiers = (
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuerKey.public_key()),
+    )
+    for identifier in identifiers:
+        builder = builder.add_extension(identifier, critical=False)
+    if isCA:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if purpose is not None:
@@ -132,6 +141,19 @@ def _pem(thing: Issued | Key | x509.Certificate | x509.CertificateRevocationList
     if isinstance(thing, x509.Certificate | x509.CertificateRevocationList):
         return thing.public_bytes(Encoding.PEM)
     return thing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Files:

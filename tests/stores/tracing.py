@@ -125,7 +125,7 @@ class TracedListener:
         told = []
         for call in self.calls():
             name = call.name
-            if name == "openat":
+            if name in ("open", "openat", "creat"):
                 path = self._relative(call.paths[0])
                 if path is None:
                     names.pop(call.result, None)
