@@ -265,7 +265,9 @@ class DIMSEProvider:
     def _serviceFailed(self, failure: Failure, exchange: Exchange) -> None:
         _log.failure("a DIMSE service failed", failure)
         exchange.receiver = None
-        self._notServed(exchange)
+        if exchange in self._outstanding:
+            # Else it was answered, and counted as that.
+            self._notServed(exchange)
         exchange.respond(exchange.request.response(OUT_OF_RESOURCES))
 
     def _notServed(self, exchange: Exchange) -> None:
@@ -334,11 +336,10 @@ class DIMSEProvider:
         if receiver is not None:
             try:
                 answering = receiver.dataCompleted()
-            except Exception:
-                self._serviceFailed(Failure(), exchange)
-            else:
                 if answering is not None:
                     answering.addErrback(self._serviceFailed, exchange)
+            except Exception:
+                self._serviceFailed(Failure(), exchange)
 
     def _lose(self, exchange: Exchange) -> None:
         receiver = exchange.takeReceiver()
@@ -347,11 +348,10 @@ class DIMSEProvider:
             return
         try:
             answering = receiver.dataLost()
-        except Exception:
-            self._serviceFailed(Failure(), exchange)
-        else:
             if answering is not None:
                 answering.addErrback(self._serviceFailed, exchange)
+        except Exception:
+            self._serviceFailed(Failure(), exchange)
         # Nothing more comes: the next response is the end, or one that was given early.
         exchange.dataSetPassed()
 

@@ -581,8 +581,30 @@ class WriteTests(ProviderTestCase):
         self.data(isLast=True)
         self.store.respond(0)
         answering.errback(ValueError("no"))
-        self.assertEqual(self.statuses, [0])
+        self.assertEqual((self.statuses, self.association.objectsRefused), ([0], 0))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_answeringIsNoDeferred(self) -> None:
+        """What a receiver returns by mistake is a failure of its request, and of nothing else."""
+        answers: list[Any] = [True, object()]
+        for answer in answers:
+            for isAnswered in (False, True):
+                self.make()
+                self.storing().onCompleted = partial(self._answering, isAnswered, answer)
+                self.data(isLast=True)
+                self.assertEqual(self.statuses, [0 if isAnswered else 0xA700])
+                self.assertState()
+                self.make()
+                self.storing().onLost = partial(self._answering, isAnswered, answer)
+                self.data()
+                self.end()
+                self.assertState()
+                self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 2)
+
+    def _answering(self, isAnswered: bool, answer: Any) -> Any:
+        if isAnswered:
+            self.store.respond(0)
+        return answer
 
     def test_clearingUpFails(self) -> None:
         """After the end of the association nothing waits for what will not come."""
