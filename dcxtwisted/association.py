@@ -40,6 +40,10 @@ _NOTHING_TO_ABORT: Final = frozenset({State.IDLE, State.AWAITING_ASSOCIATE_RQ, S
 # with a reset, which may overtake what we wrote last.
 _FAREWELL: Final = 1.0
 
+# The most that a segment has. What a peer sends may just fill a read, and the rest wait for an acknowledgement: of no
+# more than a segment a kernel puts that off, for 40 ms.
+_SEGMENT: Final = 65536
+
 # What an empty PDV takes on the wire, with the header of a PDU of its own.
 _EMPTY_PDV_LENGTH: Final = 12
 
@@ -106,7 +110,7 @@ class AssociationProtocol(Protocol):
         """Twisted calls this with each chunk."""
         size = len(data)
         watch = self._watch
-        isFull = size >= self._readSize.size
+        isFull = size > _SEGMENT and size >= self._readSize.size
         self._readSize.fit(size, self.factory.share)
         watch.heard = self.factory.clock.seconds()
         watch.received += size
@@ -117,7 +121,7 @@ class AssociationProtocol(Protocol):
             self.factory.requestGrew(self, size)
         if self._core.insidePDU or (provider is not None and provider.busy):
             # The rest may wait for an acknowledgement, and nothing is answered before it has come. Not so behind a read
-            # that took all it may: another follows, and each acknowledgement takes 7 us.
+            # that is large and took all it may: another follows, and each acknowledgement takes 7 us.
             if not isFull:
                 self._acknowledge()
             if not watch.inside:

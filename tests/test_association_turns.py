@@ -354,10 +354,23 @@ class AcknowledgingTests(ListenerTestCase):
         self.send(peer, request[6:])
         self.assertEqual((self.acknowledged, peer.statuses), (0, [0]), "it goes with the answer")
 
-    def test_moreIsThere(self) -> None:
-        """A read that takes all it may is followed by another one, which acknowledges both."""
+    def test_justFull(self) -> None:
+        """A small read that took all it may need not be followed by another one."""
         peer = self.associate()
         size = self.server(peer).bufferSize
-        self.send(peer, storeCommand() + pData(3, 0, bytes(2 * size)))
-        self.assertEqual(len(self.store.sinks), 1)
+        self.assertLessEqual(size, 65536)
+        self.send(peer, (storeCommand() + pData(3, 0, bytes(size)))[:size])
+        self.assertEqual((self.acknowledged, self.server(peer).bufferSize), (1, 4 * size))
+
+    def test_moreIsThere(self) -> None:
+        """A large one is followed by another one, which acknowledges both."""
+        peer = self.associate()
+        size = self.server(peer).bufferSize
+        data = storeCommand() + pData(3, 0, bytes(100_000)) * 2
+        self.send(peer, data[:size])
+        more = self.server(peer).bufferSize
+        self.assertGreater(more, 65536)
+        self.send(peer, data[size : size + more])
+        self.assertEqual(self.acknowledged, 0)
+        self.send(peer, data[size + more :][:1])
         self.assertEqual(self.acknowledged, 1)
