@@ -60,6 +60,7 @@ static void begin(struct object *object, const unsigned char *command, size_t le
 	const unsigned char *element = memmem(command, length, MESSAGE_ID_ELEMENT, sizeof MESSAGE_ID_ELEMENT);
 	int number = ++names;
 	check(element != NULL, "no message ID");
+	check(object->file < 0, "a command inside an object");
 	memcpy(object->messageID, element + sizeof MESSAGE_ID_ELEMENT, 2);
 	snprintf(object->working, PATH_MAX, "%s/.%d", directory, number);
 	snprintf(object->final, PATH_MAX, "%s/%d", directory, number);
@@ -72,6 +73,7 @@ static void finish(struct object *object, int peer)
 	unsigned char response[sizeof RESPONSE];
 	check(!isDurable || fsync(object->file) == 0, "fsync");
 	check(close(object->file) == 0, "close");
+	object->file = -1;
 	check(rename(object->working, object->final) == 0, "rename");
 	check(!isDurable || fsync(parent) == 0, "fsync of the directory");
 	memcpy(response, RESPONSE, sizeof response);
@@ -119,11 +121,13 @@ static void *serve(void *argument)
 {
 	int peer = (int)(long)argument;
 	unsigned char *buffer = malloc(READ_SIZE);
-	struct object object;
+	struct object object = {.file = -1};
 
 	check(buffer != NULL, "malloc");
 	while (receive(peer, buffer, &object))
 		;
+	if (object.file >= 0)
+		close(object.file);
 	close(peer);
 	free(buffer);
 	return NULL;

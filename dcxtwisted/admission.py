@@ -5,7 +5,7 @@ Who may come in beside those who are there: the limits on connections and associ
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -17,6 +17,8 @@ from dcxtwisted.configuration import Configuration
 MOST_BYTES_OF_REQUESTS: Final = 32 * 1024 * 1024
 
 _BITS_OF_AN_INTERFACE: Final = 64
+# Where each stands for an IPv4 address.
+_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96"))
 
 _Connection = TypeVar("_Connection")
 
@@ -41,7 +43,8 @@ def countedUnder(host: str) -> str:
     Return what a host is counted under: its /64 where it is an IPv6 address, else itself.
 
     A /64 is the least that one is given (RFC 6177), and whoever has it takes any of its 2^64 addresses as he likes
-    (RFC 4291 2.5.1). Not so with addresses of a link, which share one /64: these count one by one.
+    (RFC 4291 2.5.1). Not so with addresses of a link, and those that a translator of protocols makes of IPv4 addresses
+    (RFC 6052 2.1, RFC 7915): these share one /64, and count one by one.
 
     :param host: as C{hostOf} has it; what is no address, as a PROXY header may have it, counts as it is written.
     """
@@ -53,7 +56,7 @@ def countedUnder(host: str) -> str:
         return host
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
-    if address.is_link_local:
+    if address.is_link_local or any(address in network for network in _TRANSLATED):
         return str(address)
     network = IPv6Address(int(address) >> _BITS_OF_AN_INTERFACE << _BITS_OF_AN_INTERFACE)
     return f"{network}/{_BITS_OF_AN_INTERFACE}"

@@ -250,10 +250,14 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
 }
 
 
+# How alike two names are of which one was meant to be the other: 0.6 takes "strict" for "storeDirectory".
+_NEAR: Final = 0.7
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of the known names that a name was meant to be, whatever its case; None where none is near."""
     byLower = {each.lower(): each for each in known}
-    close = get_close_matches(name.lower(), byLower, 1)
+    close = get_close_matches(name.lower(), byLower, 1, _NEAR)
     return byLower[close[0]] if close else None
 
 
@@ -275,7 +279,8 @@ def readSetting(setting: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"a setting is given as NAME=VALUE, not {setting!r}")
     if name not in known:
-        raise ValueError(f"there is no setting {name!r}; {meant(name, known)}")
+        # Messages about the file name them with their section.
+        raise ValueError(f"there is no setting {name!r}; {meant(name.rpartition('.')[2], known)}")
     read, kind = _READERS[str(known[name].type)]
     try:
         return name, read(text)

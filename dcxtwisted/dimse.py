@@ -366,11 +366,20 @@ class DIMSEProvider:
         """An exchange is over: send its final response and go on with what waited for it."""
         if exchange not in self._outstanding:
             return
-        if response is not None:
-            self.transmit(response)
-        # Behind it: one that could not be made is followed by another.
         self._outstanding.discard(exchange)
-        self._goOn()
+        try:
+            if response is not None:
+                self._answer(exchange, response)
+        finally:
+            # Whatever became of it, the exchange is over.
+            self._goOn()
+
+    def _answer(self, exchange: Exchange, response: Response) -> None:
+        try:
+            self.transmit(response)
+        except Exception:
+            _log.failure("a response could not be sent")
+            self.transmit(exchange.request.response(OUT_OF_RESOURCES))
 
     def _goOn(self) -> None:
         if self._waiting is not None:

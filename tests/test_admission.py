@@ -57,6 +57,12 @@ class CountedUnderTests(SynchronousTestCase):
         for host in ("192.0.2.1", "::ffff:192.0.2.1", "::FFFF:c000:201", "0:0:0:0:0:ffff:192.0.2.1"):
             self.assertEqual(countedUnder(host), "192.0.2.1")
 
+    def test_translated(self) -> None:
+        """What a translator makes of IPv4 addresses is told apart as these are."""
+        for host in ("64:ff9b::c000:201", "64:ff9b::c000:202", "::ffff:0:c000:201", "::ffff:0:c000:202"):
+            self.assertEqual(countedUnder(host), host)
+        self.assertEqual(countedUnder("64:ff9b:1::c000:201"), "64:ff9b:1::/64")
+
     def test_linkLocal(self) -> None:
         """The /64 is the whole link: by the address, and the link that it is on."""
         for host in ("fe80::1", "fe80::2", "fe80::1%eth0", "fe80::1%eth1", "febf:ffff::1"):

@@ -305,6 +305,8 @@ class SettingTests(SynchronousTestCase):
             self.assertEqual(str(caught.exception), said)
         for setting, said in (
             ("artim=1", "^there is no setting 'artim'; did you mean ARTIM\\?$"),
+            ("deadlines.ARTIM=1", "^there is no setting 'deadlines.ARTIM'; did you mean ARTIM\\?$"),
+            ("storeDirectory=x", "^there is no setting 'storeDirectory'; known are abortOnRefusal, "),
             ("memBudget=1G", "^there is no setting 'memBudget'; did you mean memoryBudget\\?$"),
             (
                 "x=1",

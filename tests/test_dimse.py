@@ -617,21 +617,44 @@ class WriteTests(ProviderTestCase):
         self.assertState()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
-    def test_responseCannotBeSent(self) -> None:
-        """Another one follows it."""
-        failing = [ValueError("no")]
+    def failing(self, count: int) -> None:
+        """Have so many responses fail to be sent."""
+        left = [ValueError("no")] * count
 
         def send(response: Response) -> None:
-            if failing:
-                raise failing.pop()
+            if left:
+                raise left.pop()
             self.sent.append(response)
 
         accepted = {1: AcceptedContext(1, "1.2.3", "1.2.840.10008.1.2.1")}
         negotiated = Negotiated(ACCEPT, accepted, {1: "1.2.3"}, 0, 1)
         self.provider = DIMSEProvider({C_STORE_RQ: self.store}, negotiated, self.association, send, self.woken)
-        self.storing().onCompleted = lambda: self.store.respond(0)
+
+    def test_responseCannotBeSent(self) -> None:
+        """Another one follows it, whenever it was given."""
+        for when in ("early", "on completion", "late"):
+            self.make()
+            self.failing(1)
+            receiver = self.storing()
+            if when == "early":
+                self.store.respond(0)
+            elif when == "on completion":
+                receiver.onCompleted = self.store.respond
+            self.data(isLast=True)
+            if when == "late":
+                self.store.respond(0)
+            self.assertEqual(self.statuses, [0xA700], when)
+            self.assertState()
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_noResponseCanBeSent(self) -> None:
+        """Whoever gave it is told; nothing waits for one that will not come."""
+        self.failing(2)
+        self.storing()
         self.data(isLast=True)
-        self.assertEqual(self.statuses, [0xA700])
+        with self.assertRaises(ValueError):
+            self.store.respond(0)
+        self.assertEqual(self.statuses, [])
         self.assertState()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
