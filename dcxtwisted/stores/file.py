@@ -48,6 +48,7 @@ from dcxtwisted.stores.publishing import UnnamedFile, createUnnamed, makesUnname
 from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.stores.synchronizing import NotSynchronized, synchronizeDirectory
 from dcxtwisted.stores.working import WorkingDirectories
+from dcxtwisted.stores.writing import Buffers
 
 _log = Logger()
 
@@ -106,6 +107,8 @@ class FileStore:
         self._working = WorkingDirectories(self.root)
         self._trust = Trust(self.threads, self._probe, self.probeInterval)
         self._freeSpace = FreeSpace(self.root, minimumFreeBytes, minimumFreeInodes, seconds)
+        # Without synchronizing all is done on the reactor's thread, and nothing gained by doing it at once.
+        self._buffers = Buffers() if durable else None
         self._running = False
 
     @property
@@ -209,7 +212,7 @@ class FileStore:
             if not filename:
                 raise
             fd, name, made = self._createAndMake(os.path.dirname(filename))
-        return UnnamedFile(fd, lead, self._directories, self._working, name, made)
+        return UnnamedFile(fd, lead, self._buffers, self._directories, self._working, name, made)
 
     def _createAndMake(self, directory: str) -> tuple[int, str, list[str]]:
         """Return a new file in a directory that is not there, its working name, and the directories that were made."""
@@ -239,9 +242,9 @@ class FileStore:
     def _probe(self) -> None:
         """Do once what each object needs of the disk, in the working place."""
         fd, name = self._createIn(self.root)
-        file = UnnamedFile(fd, bytes(_PROBE_SIZE), self._directories, self._working, name)
+        file = UnnamedFile(fd, bytes(_PROBE_SIZE), None, self._directories, self._working, name)
         try:
-            file.write(b"")
+            file.flush()
             file.synchronize()
         finally:
             file.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
-from errno import EINVAL, EIO, EISDIR, EOPNOTSUPP
+from errno import EINVAL, EISDIR, EOPNOTSUPP
 from secrets import token_hex
 from typing import Final
 
@@ -17,10 +17,10 @@ from dcxtwisted.interfaces import Outcome
 from dcxtwisted.statuses import CANNOT_UNDERSTAND
 from dcxtwisted.stores.directories import ATTEMPTS, Directories
 from dcxtwisted.stores.replacing import Replacement
-from dcxtwisted.stores.shifting import replaceStart
 from dcxtwisted.stores.standing import Found, Held, StandingFile, candidates, standsAt
-from dcxtwisted.stores.synchronizing import NotSynchronized, synchronizeData, synchronizeDirectory, synchronizeFile
+from dcxtwisted.stores.synchronizing import NotSynchronized, synchronizeDirectory, synchronizeFile
 from dcxtwisted.stores.working import INCOMING, WorkingDirectories
+from dcxtwisted.stores.writing import Buffers, WrittenFile
 
 # Bytes of a file that are not removed in passing: a GiB takes 50 to 150 ms, this much some 1 ms.
 _MUCH: Final = 16 << 20
@@ -66,19 +66,15 @@ def makesUnnamedFiles(directory: str) -> bool:
     return True
 
 
-class UnnamedFile:
+class UnnamedFile(WrittenFile):
     """
-    An open file that has no final name yet, and later has one. It is used by one thread at a time.
+    A written file that has no final name yet, and later has one.
 
-    :ivar size: bytes of the data set written.
     :ivar filename: the final name once it is decided; before, '' or one that was tried.
     """
 
     __slots__ = (
-        "_dataOffset",
         "_directories",
-        "_fd",
-        "_lead",
         "_made",
         "_prepared",
         "_replacement",
@@ -86,27 +82,23 @@ class UnnamedFile:
         "_workingName",
         "_workingNames",
         "filename",
-        "size",
     )
 
     def __init__(
         self,
         fd: int,
         lead: bytes,
+        buffers: Buffers | None,
         directories: Directories,
         workingNames: WorkingDirectories,
         workingName: str,
         made: Sequence[str] = (),
     ) -> None:
         """
-        :param fd: open for reading and writing, empty; closed by ``close``.
-        :param lead: what comes before the data set; written together with its first bytes.
         :param workingName: where the file stands while it has no final name, '' where it stands nowhere.
         :param made: directories that were made for it, from the top down.
         """
-        self._fd = fd
-        self._lead = lead
-        self._dataOffset = len(lead)
+        super().__init__(fd, lead, buffers)
         self._directories = directories
         self._workingNames = workingNames
         self._workingName = workingName
@@ -115,45 +107,6 @@ class UnnamedFile:
         self._standing: StandingFile | None = None
         self._replacement: Replacement | None = None
         self.filename = ""
-        self.size = 0
-
-    def write(self, data: memoryview | bytes) -> None:
-        """Append bytes of the data set, all of them."""
-        size = len(data)
-        lead = self._lead
-        if lead:
-            self._lead = b""
-            written = os.writev(self._fd, (lead, data)) - len(lead)
-            if written < 0:
-                self._writeAll(lead[written:])
-                written = 0
-        else:
-            written = os.write(self._fd, data)
-        if written != size:
-            self._writeAll(data[written:])
-        self.size += size
-
-    def _writeAll(self, data: memoryview | bytes) -> None:
-        while data:
-            written = os.write(self._fd, data)
-            if not written:
-                raise OSError(EIO, os.strerror(EIO))
-            data = data[written:]
-
-    def replaceLead(self, lead: bytes) -> None:
-        """Put something else before the data set: all of that moves, where it is longer or shorter."""
-        if self._lead:
-            self.write(b"")
-        replaceStart(self._fd, self._dataOffset, lead, self.size)
-        self._dataOffset = len(lead)
-
-    def synchronizeData(self) -> None:
-        """Have what is written so far on the disk."""
-        synchronizeData(self._fd)
-
-    def synchronize(self) -> None:
-        """Make the file durable; its name is another matter."""
-        synchronizeFile(self._fd)
 
     def publish(self, filename: str, uids: tuple[str, str], duplicates: Duplicates) -> Outcome:
         """
@@ -193,8 +146,7 @@ class UnnamedFile:
         """Do all that can fail before there is a name, and hold the file so that no duplicate is answered early."""
         if self._prepared:
             return
-        if self._lead:
-            self.write(b"")
+        self.flush()
         if self._directories.durable:
             self.synchronize()
         # Closing a duplicate makes a file system report what it would report at the last close, for 0.5 us, and
@@ -359,14 +311,12 @@ class UnnamedFile:
             if self._workingName:
                 self._releaseWorkingName()
         finally:
-            fd, self._fd = self._fd, -1
             standing, self._standing = self._standing, None
             try:
                 if standing is not None:
                     standing.close()
             finally:
-                if fd >= 0:
-                    os.close(fd)
+                super().close()
 
     def _releaseWorkingName(self) -> None:
         name, self._workingName = self._workingName, ""

@@ -78,6 +78,8 @@ class FileSink:
 
     def write(self, view: memoryview) -> Deferred[None] | None:
         """See ``IStoreSink.write``."""
+        if self._file.gather(view):
+            return None
         threads = self._store.threads
         started = threads.seconds()
         # Of any object: a hundred that each found out for themselves would hold everybody up a hundred times.
@@ -154,20 +156,22 @@ class FileSink:
         if not isAsAnnounced(head, self._request):
             return Deferred.fromCoroutine(self._finish(filename, head, leadOf(self._request, head)))
         started = store.threads.seconds()
-        # Here, where nothing is synchronized: a hop to a thread and back costs more than all of it.
-        if not store.durable and self._quick and not store.threads.isSlow(started):
+        if self._quick and not store.threads.isSlow(started):
             try:
-                self._file.publishNew(filename)
+                if not store.durable:
+                    # Here: a hop to a thread and back costs more than all of it.
+                    self._file.publishNew(filename)
+                    store.threads.wasQuick(started)
+                    self._finished = True
+                    return StoredObject(filename, self._file.size, head, Outcome.NEW)
+                self._file.begin()
+                self._quick = store.threads.wasQuick(started)
             except FileExistsError:
                 pass  # what stands there is compared, and that may block
             except OSError as error:
                 refused = refusal(error)
                 refused.__cause__ = error
                 return self.abort().addCallback(lambda ignored: _raise(refused))
-            else:
-                store.threads.wasQuick(started)
-                self._finished = True
-                return StoredObject(filename, self._file.size, head, Outcome.NEW)
         if self._jobs is None:
             # As with most: nothing is under way that would have to be waited for. 12 us less than a coroutine takes.
             publishing = self._publishOnce(filename, head)

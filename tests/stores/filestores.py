@@ -19,6 +19,7 @@ from dcxtwisted.interfaces import IStoreSink, StoredObject
 from dcxtwisted.stores.file import FileStore
 from dcxtwisted.stores.sink import FileSink
 from dcxtwisted.stores.synchronizing import NotSynchronized
+from dcxtwisted.stores.writing import Buffers
 from dcxtwisted.testing.stores import StoreRequest, dataSet, headOf, storedBy
 from tests.support import openDescriptors
 
@@ -73,6 +74,10 @@ class FileStoreTestCase(SynchronousTestCase):
         store.start()
         self.addCleanup(lambda: self.successResultOf(store.stop()))
         return store
+
+    def withoutBuffers(self) -> None:
+        """From now on all that objects are gathered in is taken by others: they are written as they come."""
+        self.patch(Buffers, "take", lambda buffers: None)
 
     def openSink(self, store: FileStore, request: StoreRequest | None = None, at: str | None = None) -> FileSink:
         request = StoreRequest("1.2.3") if request is None else request

@@ -192,6 +192,7 @@ class SynchronizeTests(FileStoreTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(sinkModule, "_SYNCHRONIZED_EVERY", 1000)
+        self.withoutBuffers()
         self.pool = ManualPool()
         self.store = self.makeStore(inPool=self.pool)
         self.pool.runAll()
@@ -608,6 +609,8 @@ class PoolTests(FileStoreTestCase):
 class FaultTests(FileStoreTestCase):
     """Whatever the system refuses, the object is refused, nothing is left, and the store goes on."""
 
+    gathers = True
+
     comments = {
         errno.ENOSPC: "disk full",
         errno.EDQUOT: "disk quota exceeded",
@@ -621,6 +624,8 @@ class FaultTests(FileStoreTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        if not self.gathers:
+            self.withoutBuffers()
         self.before: list[str] = []
         names = [(os, name) for name in ("open", "writev", "write", "dup", "link", "fsync")] + [(fcntl, "flock")]
         self.real = {(module, name): getattr(module, name) for module, name in names}
@@ -646,12 +651,13 @@ class FaultTests(FileStoreTestCase):
     def faults(self) -> list[tuple[str, Any, str, Any]]:
         found: list[tuple[str, Any, str, Any]] = [
             ("open", os, "open", lambda path, flags, *mode: path == self.root or ".incoming" in path),
-            ("first write", os, "writev", lambda *args: True),
-            ("later write", os, "write", lambda *args: True),
+            ("write", os, "write", lambda *args: True),
             ("duplicate", os, "dup", lambda *args: True),
             ("lock", fcntl, "flock", lambda *args: True),
             ("link", os, "link", lambda *args, **kwargs: True),
         ]
+        if not (self.durable and self.gathers):
+            found += [("first write", os, "writev", lambda *args: True)]
         if self.durable:
             found += [
                 ("fsync", os, "fsync", isFile),
@@ -846,3 +852,9 @@ async def _moment() -> None:
     waiting: Deferred[None] = Deferred()
     reactor.callLater(0, waiting.callback, None)
     await waiting
+
+
+class UngatheredFaultTests(FaultTests):
+    """The same where objects are written as they come."""
+
+    gathers = False

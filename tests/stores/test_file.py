@@ -144,6 +144,7 @@ class NameTests(FileStoreTestCase):
 
     def test_nothingWritten(self) -> None:
         """A system that writes nothing at all, and says so, is not asked for ever."""
+        self.withoutBuffers()
         sink = self.receive(self.makeStore())
         self.patch(os, "write", lambda fd, data: 0)
         error = self.assertRaises(StoreRefused, sink.write, memoryview(DATA))

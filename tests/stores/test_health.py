@@ -120,6 +120,7 @@ class DegradedTests(FileStoreTestCase):
     def test_inside(self) -> None:
         """So does what is synchronized while an object comes."""
         self.patch(sinkModule, "_SYNCHRONIZED_EVERY", 1000)
+        self.withoutBuffers()
         sink = self.openSink(self.store)
         sink.write(memoryview(bytes(1000)))
         self.assertTrue(self.store.degraded)

@@ -1,0 +1,1 @@
+A durable object of up to 1 MiB is written by one call, and the disk begins with it while it waits for a thread: more objects in a second for less CPU time. It takes 32 MiB of memory at most, whatever is received.
