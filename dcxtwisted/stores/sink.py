@@ -156,29 +156,38 @@ class FileSink:
         if not isAsAnnounced(head, self._request):
             return Deferred.fromCoroutine(self._finish(filename, head, leadOf(self._request, head)))
         started = store.threads.seconds()
-        if self._quick and not store.threads.isSlow(started):
+        if store.threads.isSlow(started):
+            self._quick = False
+        if self._quick:
             try:
-                if not store.durable:
-                    # Here: a hop to a thread and back costs more than all of it.
-                    self._file.publishNew(filename)
+                if store.durable:
+                    self._file.begin()
+                    self._quick = store.threads.wasQuick(started)
+                elif self._isPublishedHere(filename):
                     store.threads.wasQuick(started)
                     self._finished = True
                     return StoredObject(filename, self._file.size, head, Outcome.NEW)
-                self._file.begin()
-                self._quick = store.threads.wasQuick(started)
-            except FileExistsError:
-                pass  # what stands there is compared, and that may block
             except OSError as error:
+                store.threads.wasQuick(started)
                 refused = refusal(error)
                 refused.__cause__ = error
+                store.failed(refused, self._filename)
                 return self.abort().addCallback(lambda ignored: _raise(refused))
-        if self._jobs is None:
+        if self._jobs is None and (self._quick or not self._file.gathers):
             # As with most: nothing is under way that would have to be waited for. 12 us less than a coroutine takes.
             publishing = self._publishOnce(filename, head)
             return publishing.addCallbacks(
                 self._published, self._notPublished, callbackArgs=(filename, head), errbackArgs=(filename, head)
             )
         return Deferred.fromCoroutine(self._finish(filename, head))
+
+    def _isPublishedHere(self, filename: str) -> bool:
+        # On the reactor's thread, where nothing is synchronized: a hop to another and back costs more than all of it.
+        try:
+            self._file.publishNew(filename)
+        except FileExistsError:
+            return False  # what stands there is compared, and that may block
+        return True
 
     def _published(self, outcome: Outcome, filename: str, head: Head) -> StoredObject | Deferred[StoredObject]:
         if self._failure is not None or self._discarded is not None:
@@ -197,6 +206,10 @@ class FileSink:
         :param failed: how a first attempt to publish it did, where there was one.
         """
         try:
+            if self._file.gathers and not self._quick:
+                # By itself, so that it is known for how long the disk is slow.
+                await self._ownJobs().run(self._store.threads.timed, self._file.flush)
+                self._check()
             if lead:
                 await self._replaceLead(lead)
             outcome = await self._publish(filename, head, failed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, ENOSYS, EPERM
 from typing import Any, Final
 
 # Files remembered as not durable, some 200 bytes each.
@@ -19,12 +19,14 @@ _MOST_DOUBTS: Final = 4096
 
 # SYNC_FILE_RANGE_WRITE of <fcntl.h>.
 _WRITE: Final = 2
+# What is said where a disk cannot be told to begin, or nobody may tell it.
+_CANNOT_BEGIN: Final = frozenset({EINVAL, ENOSYS, EPERM})
 
 
 def _rangeSynchronizer() -> Callable[..., Any] | None:
     """Return sync_file_range, which Python does not have; None where the system has none either."""
     try:
-        function = ctypes.CDLL(None).sync_file_range
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
     except (AttributeError, OSError):
         return None
     function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -64,12 +66,14 @@ def synchronizeData(fd: int) -> None:
 
 def beginToSynchronize(fd: int) -> None:
     """
-    Let the disk begin with what is written to a file, and wait for nothing.
+    Let the disk begin with what is written to a file, where it can be told to, and wait for nothing.
 
-    What fails then is told by ``synchronizeFile``, which alone makes it durable.
+    :raises NotSynchronized: it said at once that it cannot have them.
     """
-    if _synchronizeRange is not None:
-        _synchronizeRange(fd, 0, 0, _WRITE)
+    if _synchronizeRange is not None and _synchronizeRange(fd, 0, 0, _WRITE):
+        number = ctypes.get_errno()
+        if number not in _CANNOT_BEGIN:
+            raise NotSynchronized(number, os.strerror(number))
 
 
 def synchronizeDirectory(directory: str) -> tuple[int, int]:

@@ -26,8 +26,9 @@ class Buffers:
     """Memory to gather files in, of a size that does not depend on who sends. Any thread may use it."""
 
     def __init__(self) -> None:
-        # Only what is written to takes memory, and the one last given back is taken first.
-        memory = memoryview(mmap.mmap(-1, BUFFER_SIZE * _MOST_BUFFERS))
+        # Only what was written to takes memory, and the one last given back is taken first. Private: a process that
+        # is forked from this one has its own.
+        memory = memoryview(mmap.mmap(-1, BUFFER_SIZE * _MOST_BUFFERS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._free = [memory[start : start + BUFFER_SIZE] for start in range(0, len(memory), BUFFER_SIZE)]
 
     def take(self) -> memoryview | None:
@@ -65,6 +66,11 @@ class WrittenFile:
         self._gathered = 0
         self.size = 0
 
+    @property
+    def gathers(self) -> bool:
+        """Whether bytes may be gathered that are not in the file."""
+        return self._buffer is not None
+
     def gather(self, data: memoryview | bytes) -> bool:
         """Take bytes of the data set without a call to the system; False, and nothing done, where they do not fit."""
         buffer = self._buffer
@@ -74,10 +80,10 @@ class WrittenFile:
         end = start + len(data)
         if end > BUFFER_SIZE:
             return False
+        buffer[start:end] = data
         if not self._gathered:
             buffer[:start] = self._lead
             self._lead = b""
-        buffer[start:end] = data
         self._gathered = end
         self.size += len(data)
         return True

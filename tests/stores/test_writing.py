@@ -4,8 +4,9 @@ Tests for L{dcxtwisted.stores.writing}.
 
 from __future__ import annotations
 
+import ctypes
 import os
-from errno import ENOSPC
+from errno import EBADF, EEXIST, EINVAL, EIO, ENOSPC, ENOSYS, EPERM
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -132,8 +133,50 @@ class GatheringStoreTests(FileStoreTestCase):
         store.threads.slowUntil = self.clock.seconds() + 10
         self.patch(writing, "beginToSynchronize", lambda fd: self.fail("on the reactor's thread"))
         self.assertIsNone(sink.write(memoryview(DATA)))
+        real = os.write
+
+        def write(fd: int, data: bytes) -> int:
+            self.clock.advance(0.021)
+            return real(fd, data)
+
+        self.patch(os, "write", write)
+        self.clock.advance(9)
         self.assertEqual(self.finish(sink).outcome, Outcome.NEW)
+        # It is known of the thread's writing, too, that it was slow.
+        self.assertEqual(store.threads.slowUntil, self.clock.seconds() + 10)
         sink.keep()
+
+    def test_nameTaken(self) -> None:
+        """A write that fails as a link would is no duplicate."""
+        sink = self.receive(self.makeStore())
+        self.failing(os, "write", FileExistsError(EEXIST, "exists"))
+        self.failureResultOf(storedBy(sink, headOf(DATA)), StoreRefused)
+        self.assertEqual(self.files(), [])
+
+    def beginsWith(self, number: int) -> None:
+        """Have the system answer so when it is told to begin."""
+
+        def answer(*args: int) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+        self.patch(synchronizing, "_synchronizeRange", answer)
+
+    def test_failed(self) -> None:
+        """A disk that fails at once to have what is written is not asked a second time, and not trusted either."""
+        self.beginsWith(EIO)
+        store = self.makeStore()
+        fsyncs = self.failing(os, "fsync", OSError(EBADF, "must not be called"))
+        refused = self.failureResultOf(storedBy(self.receive(store), headOf(DATA)), StoreRefused).value
+        self.assertEqual((refused.status, refused.comment), (0xA700, "i/o error"))
+        self.assertEqual((self.files(), fsyncs, store.degraded), ([], [], True))
+
+    def test_cannotBegin(self) -> None:
+        """Where it cannot be told to, nothing is wrong with the object."""
+        for number in (EINVAL, ENOSYS, EPERM):
+            self.beginsWith(number)
+            self.put(self.makeStore())
+        self.assertEqual(self.files(), [NAME])
 
     def test_without(self) -> None:
         """Where the system cannot be told to begin, objects are stored all the same."""
