@@ -3,7 +3,7 @@ How bytes get into a file: one after the other, or gathered first and written at
 
 An object that fits is written by one call, and the disk begins with it while it waits for a thread: with eight durable
 senders of 525 KB that is an eighth less CPU time for each object, in spite of the copy, and a fifth more of them in a
-second (``benchmarks.durable``): a file system lays out one long write in fewer, larger pieces than five short ones.
+second (``benchmarks.durable``).
 """
 
 from __future__ import annotations
